@@ -1,0 +1,159 @@
+//! What the controller knows: the store's objects, and the model made of them.
+//!
+//! One task follows the store's watch, so that every change, our own included, arrives in order and once. A write returns when
+//! the model that contains it is in place: whoever sees the answer sees the effect.
+
+mod changes;
+mod follow;
+mod objects;
+
+pub(crate) use changes::{Changes, Expect};
+pub(crate) use objects::{Certificate, Objects, Table, Tabled, Versioned};
+
+use crate::{control::Control, metrics::Metrics};
+use arc_swap::ArcSwap;
+use hesper_observe::audit::Audit;
+use hesper_pki::{ca::CertificateAuthority, token::Signer};
+use hesper_policy::Model;
+use hesper_store::{Commit, Store, StoreError};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// How long a write may take until it is in the model.
+const APPLY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a write is planned again after another writer was faster.
+const WRITE_ATTEMPTS: usize = 8;
+
+/// The parts that do not change while the controller runs.
+pub(crate) struct Authority {
+    /// Issues certificates.
+    pub(crate) ca: CertificateAuthority,
+    /// Signs tokens.
+    pub(crate) signer: Signer,
+    /// The trust domain of every SPIFFE id.
+    pub(crate) trust_domain: String,
+    /// `https://host:port` as written into tokens.
+    pub(crate) ctrl_url: String,
+}
+
+/// The controller's state, shared by every request.
+pub(crate) struct State {
+    /// CA, token signer, names.
+    pub(crate) authority: Authority,
+    /// Where objects are kept. Write through [`State::commit`], so that the model follows.
+    pub(crate) store: Arc<dyn Store>,
+    /// Audit events.
+    pub(crate) audit: Audit,
+    /// Metrics of this controller.
+    pub(crate) metrics: Metrics,
+    /// Sessions of nodes and routers, and the grants given to them.
+    pub(crate) control: Control,
+    view: ArcSwap<View>,
+    applied: watch::Sender<u64>,
+    revision: watch::Sender<u64>,
+}
+
+/// Objects and the model made of them, of one revision.
+struct View {
+    objects: Arc<Objects>,
+    model: Arc<Model>,
+}
+
+/// Why a write was not made. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// Somebody else wrote the key since it was read, or it exists already.
+    #[error("{0} was changed by somebody else")]
+    Conflict(String),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// Written, but the model did not follow in time.
+    #[error("written, but not yet visible after {} s", APPLY_DEADLINE.as_secs())]
+    NotApplied,
+}
+
+impl State {
+    /// The model of now.
+    pub(crate) fn model(&self) -> Arc<Model> {
+        self.view.load().model.clone()
+    }
+
+    /// Every object of now, with its revision.
+    pub(crate) fn objects(&self) -> Arc<Objects> {
+        self.view.load().objects.clone()
+    }
+
+    /// One entity of now, with its revision.
+    pub(crate) fn get<E: Tabled>(&self, id: &str) -> Option<Versioned<E>> {
+        self.objects().get::<E>(id).cloned()
+    }
+
+    /// Wakes whenever the model changed; the value is its revision.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Writes one entity and its name.
+    ///
+    /// # Errors
+    /// [`WriteError::Conflict`] when `expect` does not hold or the name is taken; the store's failure.
+    pub(crate) async fn put<E: Tabled>(&self, entity: &E, expect: Expect) -> Result<u64, WriteError> {
+        let mut changes = Changes::default();
+        match expect {
+            Expect::New => changes.create(entity),
+            Expect::Unchanged(revision) => {
+                let old = self.get::<E>(entity.id()).filter(|old| old.mod_revision == revision);
+                let old = old.ok_or_else(|| WriteError::Conflict(changes::key_of(entity)))?;
+                changes.update(&old, entity);
+            }
+        }
+        self.commit(changes).await
+    }
+
+    /// Deletes one entity and its name, and nothing that refers to it (see `api::cascade`). False when there is none.
+    ///
+    /// # Errors
+    /// The store's failure; [`WriteError::Conflict`] after repeated races.
+    pub(crate) async fn delete<E: Tabled>(&self, id: &str) -> Result<bool, WriteError> {
+        let mut last = WriteError::NotApplied;
+        for _ in 0..WRITE_ATTEMPTS {
+            let Some(old) = self.get::<E>(id) else { return Ok(false) };
+            let mut changes = Changes::default();
+            changes.remove(&old);
+            match self.commit(changes).await {
+                Ok(_) => return Ok(true),
+                Err(error @ WriteError::Conflict(_)) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Commits changes as one transaction and waits until the model contains them.
+    ///
+    /// # Errors
+    /// [`WriteError`]; on [`WriteError::Conflict`] read again and decide again.
+    pub(crate) async fn commit(&self, changes: Changes) -> Result<u64, WriteError> {
+        match self.store.commit(changes.into_txn()).await? {
+            Commit::Done(revision) => {
+                self.wait_for(revision).await?;
+                Ok(revision)
+            }
+            Commit::Conflict(key) => {
+                // The winner's write may not be in the model yet; whoever reads again must see it.
+                tokio::task::yield_now().await;
+                Err(WriteError::Conflict(key))
+            }
+        }
+    }
+
+    /// Waits until everything up to this revision is in the model.
+    async fn wait_for(&self, revision: u64) -> Result<(), WriteError> {
+        let mut applied = self.applied.subscribe();
+        match tokio::time::timeout(APPLY_DEADLINE, applied.wait_for(|now| *now >= revision)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(WriteError::NotApplied),
+        }
+    }
+}
