@@ -1,0 +1,146 @@
+//! The embedded engine: one SQLite file, owned by one thread that has the only connection.
+//!
+//! - `db`: the file and its statements; knows nothing of threads.
+//! - `worker`: the thread. Commits that wait together share one `fsync`; reads see all commits answered before.
+//! - `watch`: a cursor over the `change` table, woken by the revision.
+//!
+//! WAL with `synchronous=FULL`: an answered commit survives power loss. The file is 0600 and locked for as long as it is
+//! open, so that a second controller on the same home directory is refused instead of missing changes.
+
+mod db;
+mod watch;
+mod worker;
+
+use crate::{
+    error::StoreError,
+    object::{Commit, Object, Revision, Snapshot, Txn},
+    store::{BoxFuture, Stats, Store},
+    watch::Watch,
+};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{mpsc, oneshot};
+use worker::{Counters, Request};
+
+/// Requests that may wait for the thread; a caller beyond waits its turn. Each holds at most one transaction (1.4 MB), in
+/// practice a few KB: enough that a thousand nodes that come back at once queue here and share the `fsync`s.
+const QUEUE: usize = 1024;
+
+/// How much history is kept at least, in revisions: a reader that is further behind takes a snapshot.
+pub(crate) const HISTORY: u64 = 10_000;
+
+/// Opens the store in the file `path`, which is created (0600) if missing.
+///
+/// # Errors
+/// Every [`StoreError`] of opening: the file cannot be opened, is in use by another process, is damaged (checked after
+/// an unclean stop), is of a newer layout; or the SQLite library is too old.
+pub fn open(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(path.as_ref(), HISTORY)
+}
+
+fn open_with(path: &Path, history: u64) -> Result<Arc<dyn Store>, StoreError> {
+    let db = db::Db::open(path)?;
+    let counters = Arc::new(Counters::default());
+    let (requests, queue) = mpsc::channel(QUEUE);
+    let (announce, revision) = tokio::sync::watch::channel(db.revision());
+    let worker = worker::Worker { db, history, announce, counters: counters.clone() };
+    let thread = std::thread::Builder::new()
+        .name("hesper-store".into())
+        .spawn(move || worker.run(queue))
+        .map_err(|e| StoreError::Open { path: path.to_owned(), source: e.into() })?;
+    tracing::debug!(path = %path.display(), revision = *revision.borrow(), "store open");
+    Ok(Arc::new(Sqlite {
+        requests: Mutex::new(Some(requests)),
+        thread: Mutex::new(Some(thread)),
+        revision,
+        counters,
+    }))
+}
+
+/// A handle to the thread.
+struct Sqlite {
+    /// Taken by `close`; the thread ends when no sender is left.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Woken after each commit that changed something.
+    revision: tokio::sync::watch::Receiver<Revision>,
+    counters: Arc<Counters>,
+}
+
+impl Sqlite {
+    fn sender(&self) -> Result<mpsc::Sender<Request>, StoreError> {
+        lock(&self.requests).clone().ok_or(StoreError::Closed)
+    }
+
+    fn ask<'a, T: Send + 'a>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        let sender = self.sender();
+        Box::pin(async move {
+            sender?.send(request).await.map_err(|_| StoreError::Closed)?;
+            answer.await.map_err(|_| StoreError::Closed)?
+        })
+    }
+}
+
+/// Where the thread sends an answer.
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// The data under these locks is replaced as a whole, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Store for Sqlite {
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, StoreError>> {
+        self.ask(Request::Snapshot)
+    }
+
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Object>, StoreError>> {
+        let key = key.to_owned();
+        self.ask(|reply| Request::Get(key, reply))
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Object>, StoreError>> {
+        let prefix = prefix.to_owned();
+        self.ask(|reply| Request::List(prefix, reply))
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Commit, StoreError>> {
+        match txn.check() {
+            Ok(()) => self.ask(|reply| Request::Commit(txn, reply)),
+            Err(fault) => Box::pin(async move { Err(fault.into()) }),
+        }
+    }
+
+    fn watch(&self, after: Revision) -> Watch {
+        let requests = self.sender().map(|sender| sender.downgrade()).ok();
+        Watch::new(Box::new(watch::Cursor { requests, after, revision: self.revision.clone() }))
+    }
+
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask(|reply| Request::Compact(revision, reply))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        drop(lock(&self.requests).take());
+        let thread = lock(&self.thread).take();
+        Box::pin(async move {
+            let Some(thread) = thread else { return };
+            // Requests that were sent before are answered first, then the file is closed.
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the store's thread panicked");
+            }
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        self.counters.read()
+    }
+}
