@@ -1,0 +1,129 @@
+//! The parameters of QUIC, chosen once for everybody.
+//!
+//! Switched off everywhere: 0-RTT and resumption (they skip the verification of the peer; see hesper-pki, `tls`), Retry and address
+//! tokens (behind a router every peer has the same address), migration between nodes (the path is chosen below QUIC), the greased
+//! fixed bit (routers drop what has it cleared), other versions than 1, datagrams.
+
+use crate::cid::TagGenerator;
+use hesper_model::id::Tag;
+use quinn::{
+    ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, ValidationTokenConfig, VarInt,
+    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The address that QUIC sees for every peer of a node, routers included (from the benchmarking range of RFC 2544, never routed).
+pub const VIRTUAL_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 1);
+
+/// Longest time that a handshake may take, on either side.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause after which an idle connection is probed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Silence after which a peer connection is given up. Long enough for a router to be restarted in between.
+pub const PEER_IDLE: Duration = Duration::from_secs(30);
+/// Silence after which an attach connection is given up: the node then looks for the router anew.
+pub const ATTACH_IDLE: Duration = Duration::from_secs(10);
+
+/// Streams that one dialer may have open at one binder.
+pub const MAX_STREAMS: u32 = 4096;
+/// What one stream may have in flight and unread: 4 Gbit/s with 16 ms between the nodes; less slows a single stream down.
+pub const STREAM_WINDOW: u32 = 8 << 20;
+/// What one connection may hold unread in all: the promise about memory per peer. Eight streams whose readers have stopped fill it and
+/// then hold up the others of the same two nodes, and no one else's.
+pub const CONNECTION_WINDOW: u32 = 64 << 20;
+/// What one connection may keep unacknowledged for sending.
+pub const SEND_WINDOW: u64 = 16 << 20;
+
+/// Handshakes that may wait at one endpoint.
+const MAX_INCOMING: usize = 1024;
+/// What one handshake may buffer, and all of them together, before it is accepted.
+const INCOMING_BUFFER: u64 = 64 << 10;
+const INCOMING_BUFFER_TOTAL: u64 = 8 << 20;
+
+/// Between two nodes: streams carry the traffic of services.
+pub fn peer_transport() -> TransportConfig {
+    let mut t = common(PEER_IDLE);
+    t.stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .max_concurrent_bidi_streams(MAX_STREAMS.into());
+    t
+}
+
+/// Between a node and a router: one stream of small messages.
+pub fn attach_transport() -> TransportConfig {
+    let mut t = common(ATTACH_IDLE);
+    t.stream_receive_window((256u32 << 10).into())
+        .receive_window((256u32 << 10).into())
+        .send_window(256 << 10)
+        .max_concurrent_bidi_streams(1u8.into());
+    t
+}
+
+fn common(idle: Duration) -> TransportConfig {
+    let mut t = TransportConfig::default();
+    t.max_concurrent_uni_streams(0u8.into())
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IdleTimeout::try_from(idle).ok())
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()));
+    t
+}
+
+/// An endpoint whose connection ids all begin with `tag`.
+pub fn endpoint_config(tag: Tag) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .cid_generator(move || Box::new(TagGenerator(tag)))
+        .grease_quic_bit(false)
+        .supported_versions(vec![1]);
+    config
+}
+
+/// The accepting side. `migration`: true only where real addresses are seen (a router's attach endpoint).
+pub fn server_config(
+    tls: rustls::ServerConfig,
+    transport: TransportConfig,
+    migration: bool,
+) -> Result<ServerConfig, NoInitialCipherSuite> {
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    let mut no_tokens = ValidationTokenConfig::default();
+    no_tokens.sent(0);
+    config
+        .transport_config(Arc::new(transport))
+        .migration(migration)
+        .validation_token_config(no_tokens)
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
+    Ok(config)
+}
+
+/// The connecting side; `first_dcid` makes the destination of the very first packets.
+pub fn client_config(
+    tls: rustls::ClientConfig,
+    transport: TransportConfig,
+    first_dcid: impl Fn() -> ConnectionId + Send + Sync + 'static,
+) -> Result<ClientConfig, NoInitialCipherSuite> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport)).initial_dst_cid_provider(Arc::new(first_dcid));
+    Ok(config)
+}
+
+/// Application close codes of our connections.
+pub mod close {
+    use super::VarInt;
+    /// Nothing wrong: the side stops or no longer needs the connection.
+    pub const DONE: VarInt = VarInt::from_u32(0);
+    /// The peer broke the protocol.
+    pub const PROTOCOL: VarInt = VarInt::from_u32(1);
+    /// The peer may not (token, certificate, policy).
+    pub const REFUSED: VarInt = VarInt::from_u32(2);
+    /// The peer is taken for gone.
+    pub const GONE: VarInt = VarInt::from_u32(3);
+}
