@@ -1,55 +1,52 @@
 //! The task that turns the store's changes into the next model.
 
-use super::{Objects, State, View, objects::Unreadable};
+use super::{
+    State, View,
+    records::{self, Meaning, Records, Unreadable},
+};
 use futures::FutureExt as _;
-use hesper_policy::{Entities, Model};
+use hesper_policy::Model;
 use hesper_store::{Change, Revision, Snapshot, Store, StoreError, Watch, WatchError};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
-/// Commits taken into one rebuild of the model when many are waiting.
+/// Commits taken into one new model when many are waiting.
 const COMMITS_PER_MODEL: usize = 256;
 
 /// Why the state could not be loaded, or cannot be followed any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
     /// The store failed.
-    #[error("the store failed")]
+    #[error("the controller's state cannot be read")]
     Store(#[from] StoreError),
     /// An object is not what its key says.
     #[error("the store holds an object that this version does not understand")]
     Unreadable(#[from] Unreadable),
 }
 
+/// Everything of a snapshot.
+pub(super) struct Loaded {
+    pub(super) view: View,
+    pub(super) revisions: HashMap<String, u64>,
+    pub(super) revision: u64,
+}
+
 /// Reads everything.
-pub(super) async fn load(store: &dyn Store) -> Result<Objects, FollowError> {
-    Ok(objects_of(store.snapshot().await?)?)
+pub(super) async fn load(store: &dyn Store) -> Result<Loaded, FollowError> {
+    Ok(read_all(store.snapshot().await?)?)
 }
 
-fn objects_of(snapshot: Snapshot) -> Result<Objects, Unreadable> {
-    let mut objects = Objects::default();
-    for object in &snapshot.objects {
-        objects.apply(&object.key, object.mod_revision, Some(&object.value))?;
+fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
+    let (mut records, mut changes, mut revisions) = (Records::default(), Vec::new(), HashMap::new());
+    for object in snapshot.objects {
+        let value = Some(object.value.as_slice());
+        if let Meaning::Model(change) = records::read(&mut records, &object.key, object.mod_revision, value)? {
+            changes.push(change);
+            revisions.insert(object.key, object.mod_revision);
+        }
     }
-    objects.revision = snapshot.revision;
-    Ok(objects)
-}
-
-/// The view of these objects.
-pub(super) fn view_of(objects: Objects) -> View {
-    let entities = Entities {
-        identities: objects.all().cloned().collect(),
-        services: objects.all().cloned().collect(),
-        configs: objects.all().cloned().collect(),
-        config_types: objects.all().cloned().collect(),
-        service_policies: objects.all().cloned().collect(),
-        edge_routers: objects.all().cloned().collect(),
-        edge_router_policies: objects.all().cloned().collect(),
-        service_edge_router_policies: objects.all().cloned().collect(),
-        terminators: objects.all().cloned().collect(),
-    };
-    let model = Model::build(objects.revision, entities);
-    View { objects: Arc::new(objects), model: Arc::new(model) }
+    let model = Arc::new(Model::default().with(snapshot.revision, changes));
+    Ok(Loaded { view: View { model, records }, revisions, revision: snapshot.revision })
 }
 
 impl State {
@@ -58,7 +55,7 @@ impl State {
     /// # Errors
     /// [`FollowError`]; the controller must end.
     pub(crate) async fn follow(&self, stop: &CancellationToken) -> Result<(), FollowError> {
-        let mut watch = self.store.watch(self.objects().revision);
+        let mut watch = self.store.watch(*self.applied.borrow());
         loop {
             let next = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -68,9 +65,7 @@ impl State {
                 Ok(first) => self.take(first, &mut watch)?,
                 Err(WatchError::Compacted { oldest }) => {
                     tracing::info!(oldest, "the store's history moved on; reading everything again");
-                    let objects = load(self.store.as_ref()).await?;
-                    watch = self.store.watch(objects.revision);
-                    self.publish(objects, true);
+                    watch = self.reload().await?;
                 }
                 Err(WatchError::Store(StoreError::Closed)) if stop.is_cancelled() => return Ok(()),
                 Err(WatchError::Store(error)) => return Err(error.into()),
@@ -78,36 +73,62 @@ impl State {
         }
     }
 
+    async fn reload(&self) -> Result<Watch, FollowError> {
+        let loaded = load(self.store.as_ref()).await?;
+        self.view.store(Arc::new(loaded.view));
+        *self.revisions.write().unwrap_or_else(std::sync::PoisonError::into_inner) = loaded.revisions;
+        self.announce(loaded.revision, true);
+        Ok(self.store.watch(loaded.revision))
+    }
+
     /// Applies one commit and those that wait behind it.
     fn take(&self, first: (Revision, Vec<Change>), watch: &mut Watch) -> Result<(), FollowError> {
-        let mut objects = Objects::clone(&self.objects());
-        let mut rebuild = false;
-        let mut next = Some(Ok(first));
-        let mut taken = 0;
+        let mut records = self.records();
+        let (mut of_model, mut revisions, mut any, mut last) = (Vec::new(), Vec::new(), false, first.0);
+        let (mut next, mut taken) = (Some(Ok(first)), 0);
         // An error here is met again by the next wait.
         while let Some(Ok((revision, changes))) = next {
-            for change in &changes {
-                rebuild |= objects.apply(&change.key, change.revision, change.value.as_deref())?;
+            last = revision;
+            for change in changes {
+                match records::read(&mut records, &change.key, revision, change.value.as_deref())? {
+                    Meaning::Model(of) => {
+                        of_model.push(of);
+                        revisions.push((change.key, change.value.is_some().then_some(revision)));
+                    }
+                    Meaning::Records => any = true,
+                    Meaning::Other => {}
+                }
             }
-            objects.revision = revision;
             taken += 1;
             next = if taken < COMMITS_PER_MODEL { watch.next_commit().now_or_never() } else { None };
         }
-        self.publish(objects, rebuild);
+        any |= !of_model.is_empty();
+        if any {
+            let model = Arc::new(self.model().with(last, of_model));
+            self.view.store(Arc::new(View { model, records }));
+        }
+        // After the model: see `State::get`.
+        self.note_revisions(revisions);
+        self.announce(last, any);
         Ok(())
     }
 
-    /// Puts the objects, and the model when they changed it, in place; then wakes those who wait.
-    fn publish(&self, objects: Objects, rebuild: bool) {
-        let revision = objects.revision;
-        if rebuild {
-            self.view.store(Arc::new(view_of(objects)));
+    fn note_revisions(&self, changed: Vec<(String, Option<u64>)>) {
+        let mut revisions = self.revisions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (key, revision) in changed {
+            match revision {
+                Some(revision) => revisions.insert(key, revision),
+                None => revisions.remove(&key),
+            };
+        }
+    }
+
+    /// Wakes those who wait for the revision, and those who follow the model.
+    fn announce(&self, revision: u64, changed: bool) {
+        self.applied.send_replace(revision);
+        if changed {
             self.metrics.model_revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
             self.revision.send_replace(revision);
-        } else {
-            let model = self.view.load().model.clone();
-            self.view.store(Arc::new(View { objects: Arc::new(objects), model }));
         }
-        self.applied.send_replace(revision);
     }
 }

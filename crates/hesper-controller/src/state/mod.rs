@@ -5,18 +5,23 @@
 
 mod changes;
 mod follow;
-mod objects;
+mod records;
 
-pub(crate) use changes::{Changes, Expect};
-pub(crate) use objects::{Certificate, Objects, Table, Tabled, Versioned};
+pub(crate) use changes::{Changes, Expect, key, name_key};
+pub(crate) use follow::FollowError;
+pub(crate) use records::{CERTIFICATE, Certificate, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
 use crate::{control::Control, metrics::Metrics};
 use arc_swap::ArcSwap;
 use hesper_observe::audit::Audit;
 use hesper_pki::{ca::CertificateAuthority, token::Signer};
-use hesper_policy::Model;
+use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// How long a write may take until it is in the model.
@@ -49,14 +54,16 @@ pub(crate) struct State {
     /// Sessions of nodes and routers, and the grants given to them.
     pub(crate) control: Control,
     view: ArcSwap<View>,
+    /// Revision of each entity's last write, by key.
+    revisions: RwLock<HashMap<String, u64>>,
     applied: watch::Sender<u64>,
     revision: watch::Sender<u64>,
 }
 
-/// Objects and the model made of them, of one revision.
+/// The model and the records of one revision.
 struct View {
-    objects: Arc<Objects>,
     model: Arc<Model>,
+    records: Records,
 }
 
 /// Why a write was not made. Nothing was written.
@@ -74,19 +81,47 @@ pub(crate) enum WriteError {
 }
 
 impl State {
+    /// Reads the store. Nothing follows it until [`State::follow`] runs.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        authority: Authority,
+        audit: Audit,
+        metrics: Metrics,
+    ) -> Result<Self, FollowError> {
+        let loaded = follow::load(store.as_ref()).await?;
+        Ok(Self {
+            authority,
+            store,
+            audit,
+            metrics,
+            control: Control::default(),
+            view: ArcSwap::from_pointee(loaded.view),
+            revisions: RwLock::new(loaded.revisions),
+            applied: watch::Sender::new(loaded.revision),
+            revision: watch::Sender::new(loaded.revision),
+        })
+    }
+
     /// The model of now.
     pub(crate) fn model(&self) -> Arc<Model> {
         self.view.load().model.clone()
     }
 
-    /// Every object of now, with its revision.
-    pub(crate) fn objects(&self) -> Arc<Objects> {
-        self.view.load().objects.clone()
+    /// Issued certificates and router secrets of now.
+    pub(crate) fn records(&self) -> Records {
+        self.view.load().records.clone()
     }
 
-    /// One entity of now, with its revision.
-    pub(crate) fn get<E: Tabled>(&self, id: &str) -> Option<Versioned<E>> {
-        self.objects().get::<E>(id).cloned()
+    /// One entity of now, with the revision that an update must expect.
+    pub(crate) fn get<E: Stored>(&self, id: &str) -> Option<Versioned<E>> {
+        // The revision first: when a write comes in between, the pair is a newer entity under an older revision, which an
+        // update finds out. The other way round it would overwrite that write.
+        let revision = self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(&key(E::KIND, id)).copied()?;
+        let entity = self.model().table::<E>().get(id)?.as_ref().clone();
+        Some(Versioned { entity, mod_revision: revision })
     }
 
     /// Wakes whenever the model changed; the value is its revision.
@@ -98,7 +133,7 @@ impl State {
     ///
     /// # Errors
     /// [`WriteError::Conflict`] when `expect` does not hold or the name is taken; the store's failure.
-    pub(crate) async fn put<E: Tabled>(&self, entity: &E, expect: Expect) -> Result<u64, WriteError> {
+    pub(crate) async fn put<E: Stored>(&self, entity: &E, expect: Expect) -> Result<u64, WriteError> {
         let mut changes = Changes::default();
         match expect {
             Expect::New => changes.create(entity),
@@ -115,7 +150,7 @@ impl State {
     ///
     /// # Errors
     /// The store's failure; [`WriteError::Conflict`] after repeated races.
-    pub(crate) async fn delete<E: Tabled>(&self, id: &str) -> Result<bool, WriteError> {
+    pub(crate) async fn delete<E: Stored>(&self, id: &str) -> Result<bool, WriteError> {
         let mut last = WriteError::NotApplied;
         for _ in 0..WRITE_ATTEMPTS {
             let Some(old) = self.get::<E>(id) else { return Ok(false) };
@@ -141,10 +176,17 @@ impl State {
                 Ok(revision)
             }
             Commit::Conflict(key) => {
-                // The winner's write may not be in the model yet; whoever reads again must see it.
-                tokio::task::yield_now().await;
+                self.catch_up().await?;
                 Err(WriteError::Conflict(key))
             }
+        }
+    }
+
+    /// Waits until the model contains everything stored so far, the winner of a conflict for one.
+    async fn catch_up(&self) -> Result<(), WriteError> {
+        match self.store.commit(hesper_store::Txn::new()).await? {
+            Commit::Done(revision) => self.wait_for(revision).await,
+            Commit::Conflict(key) => Err(WriteError::Conflict(key)),
         }
     }
 
