@@ -1,0 +1,86 @@
+//! Which routers an identity, a service, and both ends of a dial may use. Disabled routers are used by nobody.
+
+use crate::{Model, Rule, decide};
+use hesper_model::{
+    entity::{EdgeRouter, Identity, Service},
+    id::{EdgeRouterId, IdentityId, ServiceId},
+};
+
+/// The routers that edge-router policies give to the identity, in the order of their ids; none for an unknown or disabled identity.
+pub fn routers_for(model: &Model, identity: &IdentityId) -> Vec<EdgeRouterId> {
+    decide::known_identity(model, identity).map_or_else(|_| Vec::new(), |i| ids(&of_identity(model, i)))
+}
+
+/// The routers that service-edge-router policies give to the service, in the order of their ids.
+pub fn routers_for_service(model: &Model, service: &ServiceId) -> Vec<EdgeRouterId> {
+    model.service(service).map_or_else(Vec::new, |s| ids(&of_service(model, s)))
+}
+
+/// The routers that both the identity and the service may use, in the order of their ids.
+pub fn common_routers(model: &Model, identity: &IdentityId, service: &ServiceId) -> Vec<EdgeRouterId> {
+    let service = routers_for_service(model, service);
+    let mut common = routers_for(model, identity);
+    common.retain(|id| service.contains(id));
+    common
+}
+
+/// The routers that may carry a dial of the service from the dialer to the host, in the order of their ids; at least one.
+///
+/// # Errors
+/// The rule that is missing: the first side without any router, or that the sides have none in common.
+pub fn path(
+    model: &Model,
+    dialer: &IdentityId,
+    host: &IdentityId,
+    service: &ServiceId,
+) -> Result<Vec<EdgeRouterId>, Rule> {
+    let (dialer, host) = (decide::known_identity(model, dialer)?, decide::known_identity(model, host)?);
+    let service = decide::known_service(model, service)?;
+    let of_service = of_service(model, service);
+    if of_service.is_empty() {
+        return Err(Rule::NoServiceEdgeRouterPolicy { service: service.name.clone(), router: None });
+    }
+    let side = |identity: &Identity| {
+        let routers = ids(&of_identity(model, identity));
+        if routers.is_empty() {
+            return Err(Rule::NoEdgeRouterPolicy { identity: identity.name.clone(), router: None });
+        }
+        Ok(routers)
+    };
+    let (of_dialer, of_host) = (side(dialer)?, side(host)?);
+    let common: Vec<_> = of_service
+        .iter()
+        .map(|r| r.id.clone())
+        .filter(|id| of_dialer.contains(id) && of_host.contains(id))
+        .collect();
+    if common.is_empty() {
+        return Err(Rule::NoCommonEdgeRouter {
+            dialer: dialer.name.clone(),
+            host: host.name.clone(),
+            service: service.name.clone(),
+        });
+    }
+    Ok(common)
+}
+
+/// The enabled routers of one identity.
+pub(crate) fn of_identity<'a>(model: &'a Model, identity: &Identity) -> Vec<&'a EdgeRouter> {
+    let policies: Vec<_> =
+        model.edge_router_policies().filter(|p| decide::erp_has_identity(p, identity)).collect();
+    enabled(model).filter(|r| policies.iter().any(|p| decide::erp_has_router(p, r))).collect()
+}
+
+/// The enabled routers of one service.
+pub(crate) fn of_service<'a>(model: &'a Model, service: &Service) -> Vec<&'a EdgeRouter> {
+    let policies: Vec<_> =
+        model.service_edge_router_policies().filter(|p| decide::serp_has_service(p, service)).collect();
+    enabled(model).filter(|r| policies.iter().any(|p| decide::serp_has_router(p, r))).collect()
+}
+
+fn enabled(model: &Model) -> impl Iterator<Item = &EdgeRouter> {
+    model.edge_routers().map(AsRef::as_ref).filter(|r| !r.disabled)
+}
+
+fn ids(routers: &[&EdgeRouter]) -> Vec<EdgeRouterId> {
+    routers.iter().map(|r| r.id.clone()).collect()
+}
