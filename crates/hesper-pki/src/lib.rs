@@ -17,6 +17,7 @@ pub mod credentials;
 pub mod csr;
 pub mod digest;
 pub mod files;
+pub mod identity_file;
 pub mod key;
 pub mod pem;
 pub mod spiffe;
