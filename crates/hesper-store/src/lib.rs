@@ -18,7 +18,9 @@ mod store;
 mod watch;
 
 pub use error::{StoreError, TxnFault, WatchError};
-pub use object::{Change, Commit, Compare, Object, Revision, Snapshot, Txn, Write};
+pub use object::{
+    Change, Commit, Compare, KEY_MAX, OPERATIONS_MAX, Object, Revision, Snapshot, TXN_MAX, Txn, Write,
+};
 pub use sqlite::open as open_sqlite;
 pub use store::{BoxFuture, Stats, Store};
 pub use watch::{ChangeSource, Watch};
