@@ -1,1 +1,7 @@
-//! Work starts here.
+//! The router.
+
+mod drops;
+mod outage;
+mod replay;
+mod split;
+mod table;
