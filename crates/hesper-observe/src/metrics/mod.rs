@@ -3,6 +3,7 @@
 //! Names are given without the `hesper_` prefix and without `_total`: both are added. Counters, gauges and histograms are
 //! `prometheus-client`'s, re-exported so that every crate uses the same version.
 
+mod classic;
 mod process;
 mod serve;
 

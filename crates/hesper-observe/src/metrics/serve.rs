@@ -1,18 +1,23 @@
 //! `/metrics` and `/healthz` over HTTP.
 
-use super::{CONTENT_TYPE, Registry};
-use axum::{Router, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use super::{CONTENT_TYPE, Registry, classic};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// Says whether the process can do its work; the error is the reason why not.
 pub type Health = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// `GET /metrics` (OpenMetrics text) and `GET /healthz` (200 `ok`, or 503 and the reason), to be merged into a server.
+/// `GET /metrics` (OpenMetrics text, or the older text for readers that do not ask for it) and `GET /healthz` (200 `ok`, or 503 and the reason), to be merged into a server.
 pub fn routes(registry: Registry, health: Health) -> Router {
-    let metrics = move || {
+    let metrics = move |headers: HeaderMap| {
         let registry = registry.clone();
-        async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], registry.encode()).into_response() }
+        async move { exposition(&headers, &registry) }
     };
     let healthz = move || {
         let health = health.clone();
@@ -24,6 +29,16 @@ pub fn routes(registry: Registry, health: Health) -> Router {
         }
     };
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz))
+}
+
+fn exposition(headers: &HeaderMap, registry: &Registry) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let (kind, text) = if classic::wants_open_metrics(accept) {
+        (CONTENT_TYPE, registry.encode())
+    } else {
+        (classic::CONTENT_TYPE, classic::from_open_metrics(&registry.encode()))
+    };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response()
 }
 
 /// Why the metrics cannot be served.
@@ -79,9 +94,10 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn get(addr: SocketAddr, path: &str) -> String {
+    async fn get(addr: SocketAddr, path: &str, accept: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(addr).await.expect("connect");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("send");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answer");
@@ -93,12 +109,18 @@ mod tests {
         let registry = Registry::new();
         registry.counter("dials", "Dials").inc();
         let serving = serve_loopback(([127, 0, 0, 1], 0).into(), registry).await.expect("serve");
-        let answer = get(serving.local_addr, "/metrics").await;
+        let answer = get(serving.local_addr, "/metrics", CONTENT_TYPE).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains(&format!("content-type: {CONTENT_TYPE}\r\n")), "{answer}");
         assert!(answer.contains("\nhesper_dials_total 1\n") && answer.ends_with("# EOF\n"), "{answer}");
         assert!(answer.contains("process_resident_memory_bytes"), "{answer}");
-        assert!(get(serving.local_addr, "/healthz").await.ends_with("\r\n\r\nok\n"));
+        let classic = get(serving.local_addr, "/metrics", "*/*").await;
+        assert!(classic.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{classic}");
+        assert!(
+            classic.contains("# TYPE hesper_dials_total counter\n") && !classic.contains("# EOF"),
+            "{classic}"
+        );
+        assert!(get(serving.local_addr, "/healthz", "*/*").await.ends_with("\r\n\r\nok\n"));
     }
 
     #[tokio::test]
@@ -107,7 +129,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let addr = listener.local_addr().expect("address");
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        let answer = get(addr, "/healthz").await;
+        let answer = get(addr, "/healthz", "*/*").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("the store is closed\n"), "{answer}");
         server.abort();
     }
