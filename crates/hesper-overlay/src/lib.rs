@@ -9,4 +9,6 @@ pub mod cid;
 pub mod frame;
 pub mod header;
 pub mod knock;
+pub mod splice;
+pub mod stream;
 pub mod transport;

@@ -1,1 +1,35 @@
-//! Work starts here.
+//! Dial and bind overlay services from a Rust program.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use hesper_sdk::Context;
+//! use std::time::Duration;
+//!
+//! let ctx = Context::from_identity_file("node.json".as_ref())?;
+//! ctx.ready(Duration::from_secs(10)).await?;
+//! let stream = ctx.dial("metrics").await?; // AsyncRead + AsyncWrite
+//! let mut listener = ctx.bind("echo").await?; // nothing listens on the underlay
+//! let incoming = listener.accept().await?;
+//! let stream = incoming.into_stream().await?;
+//! # Ok(()) }
+//! ```
+//! A [`Context`] works in the background for as long as it lives: it follows the controller, attaches to every router it is given, renews
+//! certificates and grants, and comes back by itself after any outage. A dial without an instance may reach any terminator of the
+//! service; `instance@service` reaches only those bound with that instance.
+
+mod context;
+mod error;
+mod listener;
+mod options;
+mod view;
+
+pub use context::Context;
+pub use error::{BindError, ContextError, DialError, DialErrorKind, ListenerClosed, NotReady};
+pub use hesper_overlay::{
+    splice::Copied,
+    stream::{RecvHalf, SendHalf, Stream, StreamError},
+};
+pub use hesper_proto::control::{Service, ServiceHost};
+pub use listener::{Incoming, Listener};
+pub use options::{BindOptions, DialOptions, Precedence};
+pub use view::NodeView;
