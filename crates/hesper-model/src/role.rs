@@ -18,7 +18,9 @@ pub enum Role {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidRole {
     /// Neither `#` nor `@` in front.
-    #[error("role entries must be prefixed with # (to indicate role attributes) or @ (to indicate a name or id), got '{0}'")]
+    #[error(
+        "role entries must be prefixed with # (to indicate role attributes) or @ (to indicate a name or id), got '{0}'"
+    )]
     NoPrefix(String),
     /// A bare `#` or `@`.
     #[error("role entry '{0}' names nothing")]
@@ -122,7 +124,7 @@ impl Roles {
     /// `@id` and `#all` match whatever the semantic; the `#attribute` entries match when any (AnyOf) or all (AllOf) of them
     /// are among the entity's attributes. No entries, or no attribute entries under AllOf, match nothing.
     pub fn matches(&self, semantic: Semantic, id: &str, attributes: &BTreeSet<String>) -> bool {
-        if self.0.contains(&Role::All) || self.entities().any(|e| e == id) {
+        if self.0.contains(&Role::All) || self.names(id) {
             return true;
         }
         let mut wanted = self.0.iter().filter_map(|r| match r {
@@ -133,6 +135,11 @@ impl Roles {
             Semantic::AnyOf => wanted.any(|has| has),
             Semantic::AllOf => wanted.next().is_some_and(|first| first && wanted.all(|has| has)),
         }
+    }
+
+    /// Is there an `@id` entry for this id? A look-up, not a search: a policy may name thousands. `@` entries sort last.
+    fn names(&self, id: &str) -> bool {
+        matches!(self.0.last(), Some(Role::Entity(_))) && self.0.contains(&Role::Entity(id.to_owned()))
     }
 }
 
@@ -180,7 +187,8 @@ mod tests {
     #[test]
     fn match_table() {
         use Semantic::{AllOf, AnyOf};
-        let table: &[(&[&str], Semantic, &str, &[&str], bool)] = &[
+        type Row = (&'static [&'static str], Semantic, &'static str, &'static [&'static str], bool);
+        let table: &[Row] = &[
             (&[], AnyOf, "i", &["a"], false),
             (&[], AllOf, "i", &["a"], false),
             (&["#all"], AllOf, "i", &[], true),
@@ -194,7 +202,11 @@ mod tests {
         ];
         for (roles, semantic, id, attributes, expected) in table {
             let parsed = Roles::parse(*roles).expect("valid roles");
-            assert_eq!(parsed.matches(*semantic, id, &attrs(attributes)), *expected, "{roles:?} {semantic} {id} {attributes:?}");
+            assert_eq!(
+                parsed.matches(*semantic, id, &attrs(attributes)),
+                *expected,
+                "{roles:?} {semantic} {id} {attributes:?}"
+            );
         }
     }
 
@@ -205,6 +217,10 @@ mod tests {
         assert_eq!(Roles::parse(["#"]), Err(InvalidRole::Empty("#".into())));
         assert_eq!(Roles::parse(["#all", "#a"]), Err(InvalidRole::AllNotAlone));
         assert_eq!(Roles::parse(["é"]), Err(InvalidRole::NoPrefix("é".into())));
-        assert!(check_attribute("#a").is_err() && check_attribute("").is_err() && check_attribute("kubeA.services").is_ok());
+        assert!(
+            check_attribute("#a").is_err()
+                && check_attribute("").is_err()
+                && check_attribute("kubeA.services").is_ok()
+        );
     }
 }

@@ -123,3 +123,6 @@ mod part {
         json!({"type": "string", "format": "go-duration"})
     }
 }
+
+#[cfg(test)]
+mod tests;

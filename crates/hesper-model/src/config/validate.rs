@@ -16,8 +16,10 @@ const MAX_SHOWN: usize = 120;
 /// Largest compiled regular expression, bytes.
 const MAX_PATTERN_SIZE: usize = 1 << 20;
 
-/// Formats that JSON Schema does not have: name, check, and what a value should have been.
-const FORMATS: [(&str, fn(&str) -> bool, &str); 7] = [
+/// A format that JSON Schema does not have: name, check, and what a value should have been.
+type Format = (&'static str, fn(&str) -> bool, &'static str);
+
+const FORMATS: [Format; 7] = [
     (
         "address-pattern",
         |s| s.parse::<AddressPattern>().is_ok(),

@@ -11,7 +11,15 @@ use time::OffsetDateTime;
 pub enum IdentityType {
     /// Anything that is not a router.
     #[default]
-    #[serde(alias = "User", alias = "Device", alias = "Service", alias = "default", alias = "user", alias = "device", alias = "service")]
+    #[serde(
+        alias = "User",
+        alias = "Device",
+        alias = "Service",
+        alias = "default",
+        alias = "user",
+        alias = "device",
+        alias = "service"
+    )]
     Default,
     /// The identity of an edge router.
     Router,
