@@ -1,1 +1,16 @@
-//! Work starts here.
+//! How nodes and routers reach the controller.
+//!
+//! - [`enroll`]: from a one-time token to an identity file. The key is made here and never sent; the controller must
+//!   show the CA that the token names, so that the first contact is authenticated already.
+//! - [`channel`]: the gRPC channel, mutual TLS, over one or several controllers; reads the credentials at each connect.
+//! - [`renewal`]: a new certificate for the same key at half-life, with jitter, swapped without a restart.
+//! - [`backoff`]: waiting times between attempts, jittered so that a thousand nodes do not come back in step.
+//! - [`connect`]: TCP and TLS to one controller with a deadline, and errors that name the address and the step.
+//!
+//! Every wait on the network has a deadline, and every answer a size limit.
+
+pub mod backoff;
+pub mod channel;
+pub mod connect;
+pub mod enroll;
+pub mod renewal;

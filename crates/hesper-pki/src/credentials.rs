@@ -9,8 +9,8 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rustls::{RootCertStore, server::danger::ClientCertVerifier, sign::CertifiedKey};
-use rustls_pki_types::CertificateDer;
-use std::{fmt, sync::Arc};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::{fmt, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 /// A party's certificate, key and roots. Immutable; see [`SharedCredentials`] for renewal.
@@ -120,6 +120,17 @@ impl Credentials {
     /// The same key with a renewed chain and the roots that came with it.
     pub fn renewed(&self, chain: &str, ca: &str) -> Result<Self, CredentialsError> {
         Self::new(pem::certificates(chain).map_err(CredentialsError::Certificate)?, self.key.clone(), ca)
+    }
+
+    /// Whether the own leaf is issued by the own roots and valid at `now`: peers would say the same.
+    pub fn check_chain(&self, now: OffsetDateTime) -> Result<(), CredentialsError> {
+        let secs = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        let Some((leaf, others)) = self.chain.split_first() else {
+            return Err(CredentialsError::Certificate(PemError::NoCertificate));
+        };
+        self.client_verifier.verify_client_cert(leaf, others, now).map_err(CredentialsError::Tls)?;
+        Ok(())
     }
 
     /// The certificate chain, PEM, leaf first.

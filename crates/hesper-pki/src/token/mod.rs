@@ -55,12 +55,17 @@ pub enum TokenError {
     #[error("the token's claims are not valid: {0}")]
     Claims(String),
     /// Its time is over.
-    #[error("the token expired at {0}")]
+    #[error("the token expired at {}", rfc3339(*.0))]
     Expired(OffsetDateTime),
     /// Issued in the future.
-    #[error("the token is issued in the future, at {0}; check the clocks")]
+    #[error("the token is issued in the future, at {}; check the clocks", rfc3339(*.0))]
     NotYetValid(OffsetDateTime),
     /// Another part of the program installed another cryptography for tokens.
     #[error("the token cryptography of this program was replaced")]
     Provider,
+}
+
+/// A time for people, as in the JSON of the management API.
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| at.to_string())
 }

@@ -1,0 +1,113 @@
+//! The gRPC channel to the controller: mutual TLS, connects when first used and again whenever it broke.
+
+use crate::connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect};
+use hesper_pki::{credentials::SharedCredentials, tls};
+use hyper_util::rt::TokioIo;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// An HTTP/2 PING this often, also between calls, so that a dead controller is noticed.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// No answer to the PING for this long: the connection is dead.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A channel to the controllers. Cheap to clone; clones share one connection.
+#[derive(Clone)]
+pub struct ControlChannel {
+    channel: Channel,
+    controllers: Arc<Controllers>,
+}
+
+impl fmt::Debug for ControlChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ControlChannel").field(&self.controllers.urls).finish()
+    }
+}
+
+/// Why there is no channel.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// An address that is none.
+    #[error(transparent)]
+    Url(#[from] InvalidControllerUrl),
+    /// No address at all.
+    #[error("no controller address is given")]
+    NoController,
+}
+
+impl ControlChannel {
+    /// A channel to the first of `urls` that answers. Nothing is sent yet. Must be called inside a tokio runtime.
+    pub fn new<S: AsRef<str>>(urls: &[S], credentials: SharedCredentials) -> Result<Self, ChannelError> {
+        let urls = urls.iter().map(|url| url.as_ref().parse()).collect::<Result<Vec<ControllerUrl>, _>>()?;
+        let first = urls.first().ok_or(ChannelError::NoController)?.clone();
+        let mut config = tls::controller_client(credentials);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let controllers =
+            Arc::new(Controllers { urls, config: Arc::new(config), preferred: AtomicUsize::new(0) });
+        let connector = {
+            let controllers = controllers.clone();
+            tower::service_fn(move |_| {
+                let controllers = controllers.clone();
+                async move { controllers.connect().await.map(TokioIo::new) }
+            })
+        };
+        let channel = endpoint(&first)?.connect_with_connector_lazy(connector);
+        Ok(Self { channel, controllers })
+    }
+
+    /// The channel, for the generated clients.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+}
+
+/// The transport is our connector's business; tonic only needs an authority for the requests, in a scheme for which it
+/// does not ask for its own TLS.
+fn endpoint(url: &ControllerUrl) -> Result<Endpoint, InvalidControllerUrl> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", url.authority()))
+        .map_err(|_| InvalidControllerUrl(url.to_string()))?;
+    Ok(endpoint
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+struct Controllers {
+    urls: Vec<ControllerUrl>,
+    /// Reads the current credentials at each handshake.
+    config: Arc<rustls::ClientConfig>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+}
+
+impl Controllers {
+    /// Tries every controller once, the preferred one first.
+    async fn connect(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let start = self.preferred.load(Ordering::Relaxed);
+        let mut failure = None;
+        for offset in 0..self.urls.len() {
+            let index = (start + offset) % self.urls.len();
+            match connect(&self.urls[index], self.config.clone()).await {
+                Ok(stream) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    tracing::debug!(controller = %self.urls[index], %error, "no connection");
+                    failure = Some(error);
+                }
+            }
+        }
+        // `urls` is never empty.
+        Err(failure.unwrap_or_else(|| ConnectError::Timeout { authority: String::new() }))
+    }
+}

@@ -1,0 +1,281 @@
+//! Enrollment: a one-time token and a fresh key become an identity file.
+
+use crate::connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect};
+use bytes::Bytes;
+use hesper_pki::{
+    credentials::{Credentials, CredentialsError},
+    csr::{self, CsrError},
+    digest::sha256_hex,
+    identity_file::IdentityFile,
+    key::{self, KeyError, PrivateKey},
+    pem,
+    spiffe::{SpiffeId, SpiffeRole},
+    tls,
+    token::{self, EnrollmentClaims, EnrollmentMethod, TokenError},
+};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::client::TlsStream;
+
+/// Where to redeem a token.
+pub const ENROLL_PATH: &str = "/edge/client/v1/enroll";
+/// Largest answer read.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Deadline of the request, after the connection is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A fresh identity.
+#[derive(Clone, Debug)]
+pub struct Enrolled {
+    /// To be written to disk.
+    pub identity_file: IdentityFile,
+    /// Whom the certificate names.
+    pub id: SpiffeId,
+    /// What was enrolled.
+    pub method: EnrollmentMethod,
+    /// End of the certificate's validity.
+    pub not_after: OffsetDateTime,
+}
+
+/// Why there is no identity. Each names what to check or to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The token's time is over.
+    #[error("the enrollment token is too old; ask for a new one (hesper create enrollment)")]
+    Expired(#[source] TokenError),
+    /// Not an enrollment token.
+    #[error("the enrollment token is not usable; check that the file is whole")]
+    Token(#[source] TokenError),
+    /// The token names an address that is none.
+    #[error("the enrollment token names no usable controller")]
+    Url(#[from] InvalidControllerUrl),
+    /// No key.
+    #[error("no private key for the identity")]
+    Key(#[from] KeyError),
+    /// No request.
+    #[error("no certification request for the key")]
+    Csr(#[from] CsrError),
+    /// Nobody there.
+    #[error("no controller could be reached ({tried})")]
+    Unreachable {
+        /// The URLs tried.
+        tried: String,
+        /// Why the last of them failed.
+        #[source]
+        source: ConnectError,
+    },
+    /// Somebody else is there.
+    #[error(
+        "the server at {url} does not belong to the network that issued this token; check the token and the address, and that nothing intercepts the connection"
+    )]
+    OtherCa {
+        /// The address.
+        url: String,
+        /// What was expected.
+        #[source]
+        source: ConnectError,
+    },
+    /// The request was sent, the answer did not arrive: the token may be used up already, by this key.
+    #[error(
+        "the answer of {url} was lost; run the same command again: the same key may redeem the token again"
+    )]
+    LostAnswer {
+        /// The address.
+        url: String,
+        /// How.
+        #[source]
+        source: LostAnswer,
+    },
+    /// The controller said no.
+    #[error("the controller refused: {message} ({code})")]
+    Refused {
+        /// Its code, for example `ENROLLMENT_EXPIRED`.
+        code: String,
+        /// Its reason.
+        message: String,
+    },
+    /// The controller said something that is not an answer.
+    #[error("{url} gave an answer that is not one of a Hesper controller (HTTP status {status})")]
+    NotAnAnswer {
+        /// The address.
+        url: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// The controller gave a certificate that makes no credentials.
+    #[error("the controller's certificate is not usable")]
+    Credentials(#[from] CredentialsError),
+    /// The controller gave a certificate for somebody else, or of another CA.
+    #[error("the controller's certificate is not the one asked for: {0}")]
+    OtherCertificate(String),
+}
+
+/// How an answer got lost.
+#[derive(Debug, thiserror::Error)]
+pub enum LostAnswer {
+    /// The connection broke.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// The answer broke off, or is larger than any answer.
+    #[error("the answer broke off or is too large")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Silence.
+    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// Redeems a token with a fresh key.
+pub async fn enroll(jwt: &str, now: OffsetDateTime) -> Result<Enrolled, EnrollError> {
+    // The token first: a bad one costs no key.
+    read_token(jwt, now)?;
+    enroll_with_key(jwt, key::generate()?, now).await
+}
+
+/// Redeems a token with this key. Again with the same token and key it gives the same certificate.
+pub async fn enroll_with_key(
+    jwt: &str,
+    key: PrivateKey,
+    now: OffsetDateTime,
+) -> Result<Enrolled, EnrollError> {
+    let claims = read_token(jwt, now)?;
+    let mut controllers = claims.ctrls.clone();
+    if controllers.is_empty() {
+        controllers.push(claims.iss.clone());
+    }
+    let urls = controllers.iter().map(|url| url.parse()).collect::<Result<Vec<ControllerUrl>, _>>()?;
+    let body = serde_json::json!({ "token": jwt.trim(), "csr": csr::to_pem(&csr::make(&key)?) });
+    let (url, stream) = reach(&urls, &claims.ca_sha256).await?;
+    let answer = post(url, stream, body.to_string()).await?;
+    let credentials = check(&claims, &answer, &key, now)?;
+    Ok(Enrolled {
+        identity_file: IdentityFile::new(&controllers, &answer.cert, &key, &credentials.ca_pem),
+        id: credentials.id.clone(),
+        method: claims.em,
+        not_after: credentials.not_after,
+    })
+}
+
+fn read_token(jwt: &str, now: OffsetDateTime) -> Result<EnrollmentClaims, EnrollError> {
+    let secs = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    token::read_enrollment(jwt, secs).map_err(|error| match error {
+        TokenError::Expired(_) => EnrollError::Expired(error),
+        _ => EnrollError::Token(error),
+    })
+}
+
+/// The first controller that answers and shows the CA of the token.
+async fn reach<'a>(
+    urls: &'a [ControllerUrl],
+    ca_sha256: &str,
+) -> Result<(&'a ControllerUrl, TlsStream<TcpStream>), EnrollError> {
+    let mut config = tls::pinned_client(ca_sha256);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let mut failure = None;
+    for url in urls {
+        match connect(url, config.clone()).await {
+            Ok(stream) => return Ok((url, stream)),
+            Err(source) if source.is_other_ca() => {
+                return Err(EnrollError::OtherCa { url: url.to_string(), source });
+            }
+            Err(source) => failure = Some(source),
+        }
+    }
+    let tried = urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let source = failure.unwrap_or_else(|| ConnectError::Name { host: String::new() });
+    Err(EnrollError::Unreachable { tried, source })
+}
+
+/// What the controller gives.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    cert: String,
+    ca: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    data: Option<Answer>,
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    code: String,
+    message: String,
+}
+
+async fn post(
+    url: &ControllerUrl,
+    stream: TlsStream<TcpStream>,
+    body: String,
+) -> Result<Answer, EnrollError> {
+    let exchange = timeout(ANSWER_TIMEOUT, exchange(url, stream, body)).await;
+    let (status, body) = exchange
+        .unwrap_or(Err(LostAnswer::Timeout))
+        .map_err(|source| EnrollError::LostAnswer { url: url.to_string(), source })?;
+    let envelope: Option<Envelope> = serde_json::from_slice(&body).ok();
+    match envelope {
+        Some(Envelope { data: Some(answer), .. }) if status.is_success() => Ok(answer),
+        Some(Envelope { error: Some(error), .. }) => {
+            Err(EnrollError::Refused { code: error.code, message: error.message })
+        }
+        _ => Err(EnrollError::NotAnAnswer { url: url.to_string(), status }),
+    }
+}
+
+/// One request on one connection.
+async fn exchange(
+    url: &ControllerUrl,
+    stream: TlsStream<TcpStream>,
+    body: String,
+) -> Result<(StatusCode, Bytes), LostAnswer> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::post(ENROLL_PATH)
+        .header(header::HOST, url.authority())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| LostAnswer::Body(e.into()))?;
+    let answer = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(LostAnswer::Body)?;
+        Ok((status, body.to_bytes()))
+    };
+    tokio::pin!(answer);
+    // The connection only moves while it is polled. It may end first, with the answer already there.
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
+/// The certificate must be for this key and this subject, and of the CA that the token names.
+fn check(
+    claims: &EnrollmentClaims,
+    answer: &Answer,
+    key: &PrivateKey,
+    now: OffsetDateTime,
+) -> Result<Credentials, EnrollError> {
+    let credentials = Credentials::from_pem(&answer.cert, &key.to_pem(), &answer.ca)?;
+    credentials.check_chain(now)?;
+    let role = match claims.em {
+        EnrollmentMethod::Ott => SpiffeRole::Identity,
+        EnrollmentMethod::Erott => SpiffeRole::Router,
+    };
+    if credentials.id.role != role || credentials.id.id != claims.sub {
+        return Err(EnrollError::OtherCertificate(format!("it names {}", credentials.id)));
+    }
+    let ca = pem::certificates(&credentials.ca_pem).map_err(CredentialsError::Ca)?;
+    if !ca.iter().any(|der| sha256_hex(der) == claims.ca_sha256) {
+        return Err(EnrollError::OtherCertificate("it comes with another CA".into()));
+    }
+    Ok(credentials)
+}
