@@ -32,3 +32,5 @@ pub use table::Table;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
