@@ -19,7 +19,7 @@ use crate::{
 };
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
 use worker::{Counters, Request};
@@ -51,18 +51,14 @@ fn open_with(path: &Path, history: u64) -> Result<Arc<dyn Store>, StoreError> {
         .spawn(move || worker.run(queue))
         .map_err(|e| StoreError::Open { path: path.to_owned(), source: e.into() })?;
     tracing::debug!(path = %path.display(), revision = *revision.borrow(), "store open");
-    Ok(Arc::new(Sqlite {
-        requests: Mutex::new(Some(requests)),
-        thread: Mutex::new(Some(thread)),
-        revision,
-        counters,
-    }))
+    Ok(Arc::new(Sqlite { requests, thread: Mutex::new(Some(thread)), revision, counters }))
 }
 
 /// A handle to the thread.
 struct Sqlite {
-    /// Taken by `close`; the thread ends when no sender is left.
-    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    /// The thread ends when told to close, or when no sender is left.
+    requests: mpsc::Sender<Request>,
+    /// Taken by the first `close`.
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Woken after each commit that changed something.
     revision: tokio::sync::watch::Receiver<Revision>,
@@ -70,19 +66,13 @@ struct Sqlite {
 }
 
 impl Sqlite {
-    fn sender(&self) -> Result<mpsc::Sender<Request>, StoreError> {
-        lock(&self.requests).clone().ok_or(StoreError::Closed)
-    }
-
     fn ask<'a, T: Send + 'a>(
-        &self,
-        request: impl FnOnce(Reply<T>) -> Request,
+        &'a self,
+        request: impl FnOnce(Reply<T>) -> Request + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        let (reply, answer) = oneshot::channel();
-        let request = request(reply);
-        let sender = self.sender();
         Box::pin(async move {
-            sender?.send(request).await.map_err(|_| StoreError::Closed)?;
+            let (reply, answer) = oneshot::channel();
+            self.requests.send(request(reply)).await.map_err(|_| StoreError::Closed)?;
             answer.await.map_err(|_| StoreError::Closed)?
         })
     }
@@ -91,11 +81,6 @@ impl Sqlite {
 /// Where the thread sends an answer.
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// The data under these locks is replaced as a whole, so a panic elsewhere leaves it usable.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 impl Store for Sqlite {
     fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, StoreError>> {
         self.ask(Request::Snapshot)
@@ -103,36 +88,41 @@ impl Store for Sqlite {
 
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Object>, StoreError>> {
         let key = key.to_owned();
-        self.ask(|reply| Request::Get(key, reply))
+        self.ask(move |reply| Request::Get(key, reply))
     }
 
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Object>, StoreError>> {
         let prefix = prefix.to_owned();
-        self.ask(|reply| Request::List(prefix, reply))
+        self.ask(move |reply| Request::List(prefix, reply))
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Commit, StoreError>> {
         match txn.check() {
-            Ok(()) => self.ask(|reply| Request::Commit(txn, reply)),
+            Ok(()) => self.ask(move |reply| Request::Commit(txn, reply)),
             Err(fault) => Box::pin(async move { Err(fault.into()) }),
         }
     }
 
     fn watch(&self, after: Revision) -> Watch {
-        let requests = self.sender().map(|sender| sender.downgrade()).ok();
-        Watch::new(Box::new(watch::Cursor { requests, after, revision: self.revision.clone() }))
+        let requests = self.requests.downgrade();
+        Watch::new(Box::new(watch::Cursor {
+            requests,
+            after,
+            revision: self.revision.clone(),
+            reading: None,
+        }))
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask(|reply| Request::Compact(revision, reply))
+        self.ask(move |reply| Request::Compact(revision, reply))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        drop(lock(&self.requests).take());
-        let thread = lock(&self.thread).take();
         Box::pin(async move {
+            // Refused when it is closed already.
+            drop(self.requests.send(Request::Close).await);
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(thread) = thread else { return };
-            // Requests that were sent before are answered first, then the file is closed.
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
                 tracing::error!("the store's thread panicked");
@@ -142,5 +132,24 @@ impl Store for Sqlite {
 
     fn stats(&self) -> Stats {
         self.counters.read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::WatchError;
+
+    #[tokio::test]
+    async fn the_history_is_cut_on_its_own_and_late_readers_are_told() {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open_with(&dir.path().join("s.db"), 10).expect("open");
+        for n in 0..35u8 {
+            store.commit(Txn::new().put("k", [n])).await.expect("commit");
+        }
+        let late = store.watch(0).next().await;
+        assert!(matches!(late, Err(WatchError::Compacted { oldest: 20..=25 })), "{late:?}");
+        assert_eq!(store.watch(25).next().await.expect("kept").revision, 26);
+        assert_eq!(store.stats(), Stats { commits: 35, watches_compacted: 1, ..Stats::default() });
     }
 }

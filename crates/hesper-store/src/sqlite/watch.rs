@@ -12,19 +12,32 @@ use tokio::sync::{mpsc, oneshot};
 /// A place in the history.
 pub(super) struct Cursor {
     /// Weak, so that a forgotten watch does not keep a closed store open.
-    pub(super) requests: Option<mpsc::WeakSender<Request>>,
+    pub(super) requests: mpsc::WeakSender<Request>,
     /// Everything up to here was given.
     pub(super) after: Revision,
     pub(super) revision: tokio::sync::watch::Receiver<Revision>,
+    /// The read under way. Kept when the caller's future is dropped, so that a caller with little patience still
+    /// gets on.
+    pub(super) reading: Option<oneshot::Receiver<Result<Vec<Change>, WatchError>>>,
 }
 
 impl Cursor {
-    async fn read(&self) -> Result<Vec<Change>, WatchError> {
-        let requests =
-            self.requests.as_ref().and_then(mpsc::WeakSender::upgrade).ok_or(StoreError::Closed)?;
-        let (reply, answer) = oneshot::channel();
-        requests.send(Request::History(self.after, reply)).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+    async fn read(&mut self) -> Result<Vec<Change>, WatchError> {
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            None => {
+                // Marked as seen before the read, so that a commit in between wakes us again.
+                self.revision.borrow_and_update();
+                let requests = self.requests.upgrade().ok_or(StoreError::Closed)?;
+                let room = requests.reserve().await.map_err(|_| StoreError::Closed)?;
+                let (reply, answer) = oneshot::channel();
+                room.send(Request::History(self.after, reply));
+                self.reading.insert(answer)
+            }
+        };
+        let answer = reading.await;
+        self.reading = None;
+        answer.map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -32,8 +45,6 @@ impl ChangeSource for Cursor {
     fn next_batch(&mut self) -> BoxFuture<'_, Result<Vec<Change>, WatchError>> {
         Box::pin(async move {
             loop {
-                // Marked as seen before the read, so that a commit in between wakes us again.
-                self.revision.borrow_and_update();
                 let batch = self.read().await?;
                 if let Some(last) = batch.last() {
                     self.after = last.revision;

@@ -23,6 +23,8 @@ pub(super) enum Request {
     Commit(Txn, Reply<Commit>),
     Compact(Revision, Reply<()>),
     History(Revision, oneshot::Sender<Result<Vec<Change>, WatchError>>),
+    /// Take no more; what waits is still done.
+    Close,
 }
 
 /// What [`Stats`] is read from.
@@ -55,12 +57,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Serves until the last sender is gone, then closes the file.
+    /// Serves until told to close or the last sender is gone, then closes the file.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut next = queue.blocking_recv();
         while let Some(request) = next.take() {
             match request {
                 Request::Commit(txn, reply) => next = self.commit_group((txn, reply), &mut queue),
+                Request::Close => queue.close(),
                 other => self.read(other),
             }
             if next.is_none() {
@@ -149,14 +152,8 @@ impl Worker {
                 drop(reply.send(self.db.compact(revision).map_err(|e| self.failed(e))));
             }
             Request::History(after, reply) => drop(reply.send(self.history_after(after))),
-            Request::Commit(txn, reply) => {
-                // `run` sends commits elsewhere; one that came here is still done.
-                drop(
-                    reply.send(
-                        self.db.commit(&[txn]).map(|mut done| done.remove(0)).map_err(|e| self.failed(e)),
-                    ),
-                );
-            }
+            // `run` keeps these to itself.
+            Request::Commit(..) | Request::Close => {}
         }
     }
 
