@@ -1,1 +1,45 @@
-fn main() {}
+//! `hesper`: controller, router, tunneler and command line in one binary.
+//!
+//! - [`cli`]: what was typed. One file per group of commands; clap refuses the rest with exit code 2.
+//! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
+//! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
+//! - [`output`], [`new_file`]: standard output, and files that hold secrets.
+//!
+//! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
+//! `error: what: why: why`. A reader that closed the pipe is no failure.
+
+mod api_client;
+mod cli;
+mod config_store;
+mod edge;
+mod first_contact;
+mod new_file;
+mod output;
+
+use cli::{Cli, flags::UsageError};
+use std::{io, process::ExitCode};
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            if e.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}

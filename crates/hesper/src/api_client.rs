@@ -1,0 +1,322 @@
+//! The management API over HTTPS: trust, session token, deadlines, and refusals as text.
+
+use crate::{
+    cli::flags::ApiArgs,
+    config_store::{ConfigStore, Login},
+};
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, StatusCode, Url};
+use rustls::ClientConfig;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Base path of the management API.
+const MANAGEMENT: &str = "edge/management/v1/";
+/// Longest value repeated in an error.
+const MAX_VALUE_SHOWN: usize = 120;
+
+/// What was being done, for the error text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// POST
+    Creating,
+    /// GET
+    Listing,
+    /// PATCH
+    Updating,
+    /// DELETE
+    Deleting,
+    /// POST authenticate
+    LoggingIn,
+}
+
+/// The controller knows no such entity (404).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotFound(String);
+
+/// An HTTPS client of one controller, not logged in.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    timeout: Duration,
+    show_requests: bool,
+    read_only: bool,
+}
+
+/// A client with a session.
+#[derive(Clone)]
+pub(crate) struct Session {
+    client: Client,
+    token: String,
+}
+
+impl Client {
+    /// A client that trusts what `tls` trusts.
+    ///
+    /// # Errors
+    /// The TLS settings are not usable.
+    pub(crate) fn new(base: &Url, mut tls: ClientConfig, timeout: Duration) -> Result<Self> {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(timeout)
+            .timeout(timeout)
+            .user_agent(concat!("hesper/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("cannot set up HTTPS")?;
+        Ok(Self { http, base: base.clone(), timeout, show_requests: false, read_only: false })
+    }
+
+    /// Attaches a session token.
+    pub(crate) fn with_token(self, token: String) -> Session {
+        Session { client: self, token }
+    }
+
+    /// Reads a text below the controller's root.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or answers with anything but 200.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        let url = self.base.join(path).context("a path")?;
+        let answer = self.http.get(url).send().await.map_err(|e| self.unreachable(&e))?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            bail!("{} answered {status} for /{path}; is it a Hesper controller?", self.base);
+        }
+        answer.text().await.map_err(|e| self.unreachable(&e))
+    }
+
+    /// Logs in with name and password.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused.
+    pub(crate) async fn login_by_password(&self, username: &str, password: &str) -> Result<Value> {
+        let body = serde_json::json!({"username": username, "password": password});
+        self.send(
+            Action::LoggingIn,
+            Method::POST,
+            "authenticate",
+            &[("method", "password")],
+            Some(&body),
+            None,
+        )
+        .await
+    }
+
+    /// Logs in with the client certificate of the TLS connection.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused.
+    pub(crate) async fn login_by_certificate(&self) -> Result<Value> {
+        let body = serde_json::json!({});
+        self.send(Action::LoggingIn, Method::POST, "authenticate", &[("method", "cert")], Some(&body), None)
+            .await
+    }
+
+    async fn send(
+        &self,
+        action: Action,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        token: Option<&str>,
+    ) -> Result<Value> {
+        let url = self.base.join(MANAGEMENT).and_then(|u| u.join(path)).context("a path")?;
+        if self.read_only && method != Method::GET && path != "current-api-session" {
+            bail!("this login is read-only: log in again without --read-only");
+        }
+        tracing::debug!(%method, %url, "request");
+        if let Some(body) = body.filter(|_| self.show_requests && action != Action::LoggingIn) {
+            eprintln!("{method} {url}\n{body:#}");
+        }
+        let mut request = self.http.request(method, url).query(query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let status = answer.status();
+        let text = answer.bytes().await.map_err(|e| self.unreachable(&e))?;
+        tracing::debug!(%status, bytes = text.len(), "answer");
+        if status.is_success() {
+            if text.is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_slice(&text).with_context(|| format!("{} answered no JSON", self.base));
+        }
+        let message = refusal(action, path, status, &text);
+        if status == StatusCode::NOT_FOUND { Err(NotFound(message).into()) } else { bail!(message) }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+        if error.is_timeout() {
+            return anyhow::anyhow!(
+                "the controller at {} did not answer within {} s",
+                self.base,
+                self.timeout.as_secs()
+            );
+        }
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        anyhow::anyhow!("cannot talk to the controller at {}: {cause}", self.base)
+    }
+}
+
+impl Session {
+    /// The stored login that the flags name.
+    ///
+    /// # Errors
+    /// Nobody is logged in under that name.
+    pub(crate) fn open(args: &ApiArgs) -> Result<Self> {
+        let (_, login) = ConfigStore::from_environment()?.login(args.cli_identity.as_deref())?;
+        Self::resume(&login, args)
+    }
+
+    /// A session whose token was stored.
+    ///
+    /// # Errors
+    /// The stored URL or CA is damaged.
+    pub(crate) fn resume(login: &Login, args: &ApiArgs) -> Result<Self> {
+        let base = Url::parse(&login.url)
+            .with_context(|| format!("the stored URL '{}' is damaged; log in again", login.url))?;
+        let tls =
+            hesper_pki::tls::ca_client(&login.ca_cert).context("the stored CA is damaged; log in again")?;
+        let mut client = Client::new(&base, tls, Duration::from_secs(args.timeout))?;
+        client.show_requests = args.output_request_json;
+        client.read_only = login.read_only;
+        Ok(client.with_token(login.token.clone().unwrap_or_default()))
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused.
+    pub(crate) async fn get(&self, action: Action, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+        self.client.send(action, Method::GET, path, query, None, Some(&self.token)).await
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused.
+    pub(crate) async fn post(&self, action: Action, path: &str, body: &Value) -> Result<Value> {
+        self.client.send(action, Method::POST, path, &[], Some(body), Some(&self.token)).await
+    }
+
+    /// PATCH.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused.
+    pub(crate) async fn patch(&self, action: Action, path: &str, body: &Value) -> Result<Value> {
+        self.client.send(action, Method::PATCH, path, &[], Some(body), Some(&self.token)).await
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused; [`NotFound`] when there is no such entity.
+    pub(crate) async fn delete(&self, action: Action, path: &str) -> Result<Value> {
+        self.client.send(action, Method::DELETE, path, &[], None, Some(&self.token)).await
+    }
+}
+
+/// A refusal in OpenZiti's words: what was being done, the status, the code, and the field with its value and the reason.
+fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    if action == Action::LoggingIn {
+        let reason = text("/error/message").unwrap_or("no reason given");
+        return format!("unable to authenticate. Status code: {status}: {reason}");
+    }
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            return "not authorized: your session is invalid or has expired, please run 'hesper edge login' again (401 Unauthorized)"
+                .to_owned();
+        }
+        StatusCode::FORBIDDEN => {
+            let reason = text("/error/message").unwrap_or("the identity you logged in as may not do this");
+            return format!("not authorized: {reason} (403 Forbidden)");
+        }
+        _ => {}
+    }
+    let collection = path.split(['/', '?']).next().unwrap_or(path);
+    let doing = match action {
+        Action::Creating => format!("error creating {collection} instance"),
+        Action::Listing => format!("error listing {collection}"),
+        Action::Updating => format!("error updating {collection} instance"),
+        Action::Deleting => format!("error deleting {collection} instance"),
+        Action::LoggingIn => unreachable!("answered above"),
+    };
+    let code = text("/error/code").unwrap_or("UNKNOWN");
+    let detail = match body.pointer("/error/cause") {
+        Some(cause) if cause.get("field").is_some() => {
+            let part = |name: &str| crate::output::cell(cause.get(name));
+            format!("{} [{}] {}", part("field"), shortened(&part("value")), part("reason"))
+        }
+        _ => text("/error/message").unwrap_or("the answer gave no reason").to_owned(),
+    };
+    format!("{doing}. Status code: {status}, {code} - {detail}")
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_VALUE_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(action: Action, status: u16, body: &Value) -> String {
+        let status = StatusCode::from_u16(status).expect("a status");
+        refusal(action, "identities/x", status, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn refusals_name_the_field_the_value_and_the_reason() {
+        let body = json!({"error": {"code": "INVALID_FIELD", "message": "name is taken",
+            "cause": {"field": "name", "value": "x", "reason": "is taken"}}});
+        assert_eq!(
+            text(Action::Creating, 400, &body),
+            "error creating identities instance. Status code: 400 Bad Request, INVALID_FIELD - name [x] is taken"
+        );
+        let body = json!({"error": {"code": "CONFLICT", "message": "used by service s"}});
+        assert_eq!(
+            text(Action::Deleting, 409, &body),
+            "error deleting identities instance. Status code: 409 Conflict, CONFLICT - used by service s"
+        );
+    }
+
+    #[test]
+    fn an_expired_session_says_what_to_do() {
+        assert_eq!(
+            text(Action::Listing, 401, &Value::Null),
+            "not authorized: your session is invalid or has expired, please run 'hesper edge login' again (401 Unauthorized)"
+        );
+        assert!(
+            text(Action::LoggingIn, 401, &json!({"error": {"message": "wrong"}}))
+                .ends_with("401 Unauthorized: wrong")
+        );
+    }
+
+    #[test]
+    fn answers_that_are_no_json_still_give_the_status() {
+        let text = refusal(Action::Listing, "services", StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!(
+            text,
+            "error listing services. Status code: 502 Bad Gateway, UNKNOWN - the answer gave no reason"
+        );
+    }
+}

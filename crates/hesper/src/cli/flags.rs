@@ -1,0 +1,202 @@
+//! Flags that many commands share, and how values are read from the command line.
+
+use crate::edge::draft::Draft;
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Something typed wrongly that clap cannot see; `main` exits with 2 for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// How to talk to the controller and how to answer.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ApiArgs {
+    /// Use the login stored under this name
+    #[arg(short = 'i', long, value_name = "NAME")]
+    pub(crate) cli_identity: Option<String>,
+    /// Print the controller's answer as JSON
+    #[arg(short = 'j', long)]
+    pub(crate) output_json: bool,
+    /// Print the JSON of the request on standard error
+    #[arg(long)]
+    pub(crate) output_request_json: bool,
+    /// Give up on the controller after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    /// Log what is done, on standard error
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// Free-form tags.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct TagArgs {
+    /// Tags as key=value, comma separated
+    #[arg(short = 't', long, value_name = "K=V", value_delimiter = ',', value_parser = key_value)]
+    tags: Option<Vec<(String, String)>>,
+    /// Tags as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    tags_json: Option<Map<String, Value>>,
+}
+
+/// [`TagArgs`] without `-t`, for commands that have another use for it.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct LongTagArgs {
+    /// Tags as key=value, comma separated
+    #[arg(long, value_name = "K=V", value_delimiter = ',', value_parser = key_value)]
+    tags: Option<Vec<(String, String)>>,
+    /// Tags as a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    tags_json: Option<Map<String, Value>>,
+}
+
+impl TagArgs {
+    /// Puts the tags into a request.
+    pub(crate) fn apply(&self, draft: &mut Draft) {
+        if self.tags.is_none() && self.tags_json.is_none() {
+            return;
+        }
+        let mut tags = self.tags_json.clone().unwrap_or_default();
+        tags.extend(self.tags.iter().flatten().map(|(k, v)| (k.clone(), Value::from(v.clone()))));
+        draft.set("tags", tags);
+    }
+}
+
+impl LongTagArgs {
+    /// Puts the tags into a request.
+    pub(crate) fn apply(&self, draft: &mut Draft) {
+        TagArgs { tags: self.tags.clone(), tags_json: self.tags_json.clone() }.apply(draft);
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not of the form key=value")),
+    }
+}
+
+/// Reads a JSON object; the error repeats what was read, as OpenZiti's does.
+///
+/// # Errors
+/// It is no JSON, or JSON but no object.
+pub(crate) fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(format!("a JSON object is needed. Attempted to parse: {text}")),
+        Err(e) => Err(format!("invalid JSON ({e}). Attempted to parse: {text}")),
+    }
+}
+
+/// The JSON object given in the command or in a file, never both.
+///
+/// # Errors
+/// Both were given, the file cannot be read, or it holds no JSON object.
+pub(crate) fn object_from(
+    inline: Option<&str>,
+    file: Option<&Path>,
+    flag: &str,
+) -> Result<Option<Map<String, Value>>> {
+    let (text, place) = match (inline, file) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(
+                UsageError(format!("give the JSON either in the command or with {flag}, not both")).into()
+            );
+        }
+        (Some(text), None) => (text.to_owned(), "the JSON given".to_owned()),
+        (None, Some(path)) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            (text, path.display().to_string())
+        }
+    };
+    json_object(&text).map(Some).map_err(|e| UsageError(format!("{place}: {e}")).into())
+}
+
+/// The file that a new enrollment token goes to.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct JwtOutput {
+    /// Write the one-time enrollment token here; the file must not exist
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) jwt_output_file: Option<PathBuf>,
+}
+
+/// `AnyOf` or `AllOf`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Semantic {
+    /// One of the attributes is enough
+    #[value(name = "AnyOf")]
+    AnyOf,
+    /// Every attribute is needed
+    #[value(name = "AllOf")]
+    AllOf,
+}
+
+impl From<Semantic> for Value {
+    fn from(semantic: Semantic) -> Self {
+        match semantic {
+            Semantic::AnyOf => "AnyOf",
+            Semantic::AllOf => "AllOf",
+        }
+        .into()
+    }
+}
+
+/// The precedence of a terminator.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Precedence {
+    /// The usual one
+    Default,
+    /// Preferred over every other
+    Required,
+    /// Used only when nothing else is left
+    Failed,
+}
+
+impl From<Precedence> for Value {
+    fn from(precedence: Precedence) -> Self {
+        match precedence {
+            Precedence::Default => "default",
+            Precedence::Required => "required",
+            Precedence::Failed => "failed",
+        }
+        .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tags_come_from_both_flags() {
+        let tags = TagArgs {
+            tags: Some(vec![("a".into(), "1".into())]),
+            tags_json: Some(json_object(r#"{"b":2,"a":0}"#).expect("an object")),
+        };
+        let mut draft = Draft::default();
+        tags.apply(&mut draft);
+        assert_eq!(Value::Object(draft.body), json!({"tags": {"a": "1", "b": 2}}));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_repeated() {
+        for bad in ["{", "[1]", "x"] {
+            let error = json_object(bad).expect_err(bad);
+            assert!(error.contains(&format!("Attempted to parse: {bad}")), "{error}");
+        }
+        assert!(object_from(Some("{}"), Some(Path::new("/x")), "-f").is_err());
+        assert_eq!(object_from(None, None, "-f").expect("nothing"), None);
+    }
+
+    #[test]
+    fn a_tag_needs_a_key() {
+        assert!(key_value("=x").is_err() && key_value("x").is_err());
+        assert_eq!(key_value("k=v=w"), Ok(("k".into(), "v=w".into())));
+    }
+}

@@ -1,0 +1,248 @@
+//! `list`: entities of a kind, what belongs to one entity, and the summary.
+
+use super::flags::{ApiArgs, Semantic};
+use crate::{
+    api_client::Session,
+    edge::{kinds, requests, role_filter},
+    output,
+};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use hesper_model::entity::Kind;
+use serde_json::Value;
+
+/// How a list is shown.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Print comma-separated values
+    #[arg(long, conflicts_with = "output_json")]
+    csv: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// A list of one kind.
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Which ones, in OpenZiti's filter language: 'name contains "x" sort by name limit none'
+    filter: Option<String>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// A list of a kind that has role attributes.
+#[derive(Args, Debug)]
+pub(crate) struct ListByRoleArgs {
+    /// Which ones, in OpenZiti's filter language: 'name contains "x" sort by name limit none'
+    filter: Option<String>,
+    /// Only those that these roles (#attribute, @id, #all) match
+    #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+    role_filters: Option<Vec<String>>,
+    /// How several roles combine
+    #[arg(long, value_enum, default_value = "AllOf")]
+    role_semantic: Semantic,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// The list of services.
+#[derive(Args, Debug)]
+pub(crate) struct ListServicesArgs {
+    #[command(flatten)]
+    list: ListByRoleArgs,
+    /// Only what this identity may dial or bind
+    #[arg(long, value_name = "ID|NAME")]
+    as_identity: Option<String>,
+}
+
+/// Defines the arguments of `list <one> <relation> <id|name>`.
+macro_rules! related {
+    ($name:ident, $kind:ident, $($relation:literal),+) => {
+        /// What belongs to one entity.
+        #[derive(Args, Debug)]
+        pub(crate) struct $name {
+            /// What to list
+            #[arg(value_parser = [$($relation),+])]
+            relation: String,
+            /// Id or name of the entity
+            #[arg(value_name = "ID|NAME")]
+            target: String,
+            /// Which ones, in OpenZiti's filter language
+            filter: Option<String>,
+            #[command(flatten)]
+            show: ShowArgs,
+        }
+
+        impl $name {
+            async fn run(self) -> Result<()> {
+                related(Kind::$kind, &self.relation, &self.target, self.filter.as_deref(), &self.show).await
+            }
+        }
+    };
+}
+
+related!(
+    OfService,
+    Service,
+    "configs",
+    "service-policies",
+    "service-edge-router-policies",
+    "terminators",
+    "identities",
+    "edge-routers"
+);
+related!(OfIdentity, Identity, "services", "service-policies", "edge-router-policies", "edge-routers");
+related!(
+    OfEdgeRouter,
+    EdgeRouter,
+    "identities",
+    "services",
+    "edge-router-policies",
+    "service-edge-router-policies"
+);
+related!(OfServicePolicy, ServicePolicy, "services", "identities");
+related!(OfEdgeRouterPolicy, EdgeRouterPolicy, "edge-routers", "identities");
+related!(OfServiceEdgeRouterPolicy, ServiceEdgeRouterPolicy, "services", "edge-routers");
+related!(OfConfig, Config, "services");
+related!(OfConfigType, ConfigType, "configs");
+
+/// What can be listed.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ListCommand {
+    /// All identities
+    Identities(ListByRoleArgs),
+    /// All services
+    Services(ListServicesArgs),
+    /// All configs
+    Configs(ListArgs),
+    /// All config types
+    ConfigTypes(ListArgs),
+    /// All service policies
+    #[command(visible_alias = "sps")]
+    ServicePolicies(ListArgs),
+    /// All edge routers
+    #[command(visible_alias = "ers", alias = "gateways")]
+    EdgeRouters(ListByRoleArgs),
+    /// All edge router policies
+    #[command(visible_alias = "erps")]
+    EdgeRouterPolicies(ListArgs),
+    /// All service edge router policies
+    #[command(visible_alias = "serps")]
+    ServiceEdgeRouterPolicies(ListArgs),
+    /// All terminators
+    Terminators(ListArgs),
+    /// All enrollments
+    Enrollments(ListArgs),
+    /// How many there are of each
+    Summary(ShowArgs),
+    /// What belongs to an identity
+    Identity(OfIdentity),
+    /// What belongs to a service
+    Service(OfService),
+    /// What uses a config
+    Config(OfConfig),
+    /// The configs of a type
+    ConfigType(OfConfigType),
+    /// What a service policy matches
+    #[command(visible_alias = "sp")]
+    ServicePolicy(OfServicePolicy),
+    /// What belongs to an edge router
+    #[command(visible_alias = "er", alias = "gateway")]
+    EdgeRouter(OfEdgeRouter),
+    /// What an edge router policy matches
+    #[command(visible_alias = "erp")]
+    EdgeRouterPolicy(OfEdgeRouterPolicy),
+    /// What a service edge router policy matches
+    #[command(visible_alias = "serp")]
+    ServiceEdgeRouterPolicy(OfServiceEdgeRouterPolicy),
+}
+
+impl ListCommand {
+    /// Prints the list.
+    ///
+    /// # Errors
+    /// The filter is wrong, or the controller refused.
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Identities(args) => by_role(Kind::Identity, args, None).await,
+            Self::Services(args) => by_role(Kind::Service, args.list, args.as_identity).await,
+            Self::EdgeRouters(args) => by_role(Kind::EdgeRouter, args, None).await,
+            Self::Configs(args) => plain(Kind::Config, args).await,
+            Self::ConfigTypes(args) => plain(Kind::ConfigType, args).await,
+            Self::ServicePolicies(args) => plain(Kind::ServicePolicy, args).await,
+            Self::EdgeRouterPolicies(args) => plain(Kind::EdgeRouterPolicy, args).await,
+            Self::ServiceEdgeRouterPolicies(args) => plain(Kind::ServiceEdgeRouterPolicy, args).await,
+            Self::Terminators(args) => plain(Kind::Terminator, args).await,
+            Self::Enrollments(args) => plain(Kind::Enrollment, args).await,
+            Self::Summary(show) => summary(&show).await,
+            Self::Identity(args) => args.run().await,
+            Self::Service(args) => args.run().await,
+            Self::Config(args) => args.run().await,
+            Self::ConfigType(args) => args.run().await,
+            Self::ServicePolicy(args) => args.run().await,
+            Self::EdgeRouter(args) => args.run().await,
+            Self::EdgeRouterPolicy(args) => args.run().await,
+            Self::ServiceEdgeRouterPolicy(args) => args.run().await,
+        }
+    }
+}
+
+async fn plain(kind: Kind, args: ListArgs) -> Result<()> {
+    let session = Session::open(&args.show.api)?;
+    let answer = requests::list(&session, kind.plural(), args.filter.as_deref()).await?;
+    show(kind, &answer, &args.show)
+}
+
+async fn by_role(kind: Kind, args: ListByRoleArgs, as_identity: Option<String>) -> Result<()> {
+    let filter =
+        role_filter::combine(args.filter.as_deref(), args.role_filters.as_deref(), args.role_semantic)?;
+    let session = Session::open(&args.show.api)?;
+    let path = match as_identity {
+        None => kind.plural().to_owned(),
+        Some(identity) => {
+            let id = requests::id_of(&session, Kind::Identity, &identity).await?;
+            format!("identities/{id}/{}", kind.plural())
+        }
+    };
+    let answer = requests::list(&session, &path, filter.as_deref()).await?;
+    show(kind, &answer, &args.show)
+}
+
+async fn related(
+    kind: Kind,
+    relation: &str,
+    target: &str,
+    filter: Option<&str>,
+    args: &ShowArgs,
+) -> Result<()> {
+    let session = Session::open(&args.api)?;
+    let id = requests::id_of(&session, kind, target).await?;
+    let answer = requests::list(&session, &format!("{}/{id}/{relation}", kind.plural()), filter).await?;
+    let Some(shown) = Kind::ALL.into_iter().find(|k| k.plural() == relation) else {
+        unreachable!("clap admits plurals of kinds only");
+    };
+    show(shown, &answer, args)
+}
+
+async fn summary(args: &ShowArgs) -> Result<()> {
+    let session = Session::open(&args.api)?;
+    let answer = requests::get(&session, "summary").await?;
+    if args.api.output_json {
+        return Ok(output::json(&answer)?);
+    }
+    let grid = kinds::summary(answer.get("data").unwrap_or(&Value::Null));
+    Ok(output::line(if args.csv { grid.csv() } else { grid.boxed() })?)
+}
+
+fn show(kind: Kind, answer: &Value, args: &ShowArgs) -> Result<()> {
+    if args.api.output_json {
+        return Ok(output::json(answer)?);
+    }
+    let entities = answer.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let grid = kinds::grid(kind, entities);
+    if args.csv {
+        return Ok(output::line(grid.csv())?);
+    }
+    output::line(grid.boxed())?;
+    Ok(output::line(output::paging(entities.len(), answer.get("meta").unwrap_or(&Value::Null)))?)
+}

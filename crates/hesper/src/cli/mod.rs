@@ -1,0 +1,157 @@
+//! What was typed: the grammar of the command line, one file per group of commands.
+//!
+//! The management verbs exist twice, as in OpenZiti: `hesper create …` and `hesper edge create …` are the same.
+
+mod advisor;
+mod completion;
+mod config;
+mod create;
+mod delete;
+mod edge_router;
+mod enrollment;
+pub(crate) mod flags;
+mod identity;
+mod list;
+mod login;
+mod policy;
+mod service;
+mod show;
+mod terminator;
+mod update;
+
+use crate::output;
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Zero-trust overlay network for telemetry: metrics and traces over a mesh that shows nothing.
+#[derive(Parser, Debug)]
+#[command(name = "hesper", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// A management verb at the top level
+    #[command(flatten)]
+    Edge(EdgeVerb),
+    /// Manage the network; the same verbs as at the top level
+    #[command(name = "edge")]
+    EdgeGroup {
+        /// What to do
+        #[command(subcommand)]
+        command: EdgeCommand,
+    },
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// What stands under `edge`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum EdgeCommand {
+    /// A management verb
+    #[command(flatten)]
+    Verb(EdgeVerb),
+}
+
+/// The management verbs.
+#[derive(Subcommand, Debug)]
+pub(crate) enum EdgeVerb {
+    /// Log in at a controller
+    Login(Box<login::LoginArgs>),
+    /// End the session at the controller
+    Logout(login::LogoutArgs),
+    /// Create an identity, a service, a config, a policy, …
+    Create {
+        /// What to create
+        #[command(subcommand)]
+        kind: create::CreateCommand,
+    },
+    /// List identities, services, configs, policies, …
+    #[command(visible_alias = "ls")]
+    List {
+        /// What to list
+        #[command(subcommand)]
+        kind: list::ListCommand,
+    },
+    /// Change an identity, a service, a config, a policy, …
+    Update {
+        /// What to change
+        #[command(subcommand)]
+        kind: update::UpdateCommand,
+    },
+    /// Delete identities, services, configs, policies, …
+    Delete {
+        /// What to delete
+        #[command(subcommand)]
+        kind: delete::DeleteCommand,
+    },
+    /// Show the JSON of a config or a config type
+    Show {
+        /// What to show
+        #[command(subcommand)]
+        kind: show::ShowCommand,
+    },
+    /// Find out why an identity cannot use a service
+    PolicyAdvisor {
+        /// From which side to look
+        #[command(subcommand)]
+        side: advisor::AdvisorCommand,
+    },
+    /// Print the version of this program
+    Version,
+}
+
+impl Cli {
+    /// Reads the command line; a usage error is one message and exit code 2.
+    pub(crate) fn read() -> Self {
+        let mut command = errors_instead_of_help(Self::command());
+        let matches = command.clone().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command).exit())
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done.
+    pub(crate) async fn run(self) -> Result<()> {
+        match self.command {
+            Command::Edge(verb) | Command::EdgeGroup { command: EdgeCommand::Verb(verb) } => verb.run().await,
+            Command::Completion(args) => args.run(),
+        }
+    }
+}
+
+impl EdgeVerb {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Login(args) => args.run().await,
+            Self::Logout(args) => args.run().await,
+            Self::Create { kind } => kind.run().await,
+            Self::List { kind } => kind.run().await,
+            Self::Update { kind } => kind.run().await,
+            Self::Delete { kind } => kind.run().await,
+            Self::Show { kind } => kind.run().await,
+            Self::PolicyAdvisor { side } => side.run().await,
+            Self::Version => Ok(output::line(format_args!("hesper {}", env!("CARGO_PKG_VERSION")))?),
+        }
+    }
+}
+
+/// A missing subcommand is answered by one line that names the choices, not by a page of help.
+fn errors_instead_of_help(command: clap::Command) -> clap::Command {
+    command.arg_required_else_help(false).mut_subcommands(errors_instead_of_help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

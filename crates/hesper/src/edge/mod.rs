@@ -1,0 +1,6 @@
+//! What the management commands do: requests to the controller, and the words and columns of their answers.
+
+pub(crate) mod draft;
+pub(crate) mod kinds;
+pub(crate) mod requests;
+pub(crate) mod role_filter;

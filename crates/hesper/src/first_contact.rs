@@ -1,0 +1,111 @@
+//! The first contact with a controller whose certificate authority is not known yet.
+//!
+//! The connection made here is believed in nothing: it only fetches the authority's certificate, which the user then
+//! accepts or not, and which the next connection is checked against. Nothing secret travels over it.
+
+use crate::api_client::Client;
+use anyhow::{Context, Result};
+use hesper_pki::{digest::sha256_hex, pem, tls};
+use reqwest::Url;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Where a controller shows its authority (RFC 7030, section 4.1, here as PEM).
+const CA_PATH: &str = ".well-known/est/cacerts";
+
+/// The certificate authority that a controller claims.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    /// PEM.
+    pub(crate) pem: String,
+    /// SHA-256 of each certificate, lower-case hexadecimal.
+    pub(crate) fingerprints: Vec<String>,
+}
+
+impl Authority {
+    /// Certificates read from PEM.
+    ///
+    /// # Errors
+    /// There is no certificate in it.
+    pub(crate) fn from_pem(pem: String) -> Result<Self> {
+        let certificates = pem::certificates(&pem).context("there are no CA certificates in it")?;
+        let fingerprints = certificates.iter().map(|c| sha256_hex(c)).collect();
+        Ok(Self { pem, fingerprints })
+    }
+
+    /// Asks the controller, unverified; then checks that its own certificate comes from the authority it named.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, is none, or its certificate is not from that authority.
+    pub(crate) async fn ask(base: &Url, timeout: Duration) -> Result<Self> {
+        let provider = tls::provider();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context("cannot set up TLS")?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified))
+            .with_no_client_auth();
+        config.resumption = rustls::client::Resumption::disabled();
+        let pem = Client::new(base, config, timeout)?.text(CA_PATH).await?;
+        let authority = Self::from_pem(pem).with_context(|| format!("{base} gave no usable CA"))?;
+        let verified = Client::new(base, tls::ca_client(&authority.pem)?, timeout)?;
+        let again = verified.text(CA_PATH).await;
+        again
+            .with_context(|| format!("the certificate of {base} is not from the authority that it named"))?;
+        Ok(authority)
+    }
+}
+
+/// Accepts every certificate; checks only that the server holds its key.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &tls::provider().signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &tls::provider().signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        tls::provider().signature_verification_algorithms.supported_schemes()
+    }
+}
