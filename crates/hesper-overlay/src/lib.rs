@@ -4,11 +4,25 @@
 //! - [`cid`], [`header`], [`knock`]: what a packet says in clear: tags in connection ids, how to read them, how to knock.
 //! - [`frame`]: length-prefixed protobuf on attach connections and at the head of streams.
 //! - [`transport`]: the one place where QUIC's parameters are chosen, and why.
+//! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
+//! - [`attach`], [`passes`]: the lasting conversation with each router.
+//! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
+//! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths` and `passes`.
+//! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP.
+//! - [`node`]: all of it together.
 
+pub mod admission;
+pub mod attach;
 pub mod cid;
 pub mod frame;
 pub mod header;
+pub mod inbound;
 pub mod knock;
+pub mod node;
+pub mod passes;
+pub mod paths;
+pub mod peer;
+pub mod socket;
 pub mod splice;
 pub mod stream;
 pub mod transport;

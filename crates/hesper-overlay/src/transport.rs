@@ -55,6 +55,13 @@ pub fn peer_transport() -> TransportConfig {
     t
 }
 
+/// The dialing side of it: the hosting side opens no streams.
+pub fn dialer_transport() -> TransportConfig {
+    let mut t = peer_transport();
+    t.max_concurrent_bidi_streams(0u8.into());
+    t
+}
+
 /// Between a node and a router: one stream of small messages.
 pub fn attach_transport() -> TransportConfig {
     let mut t = common(ATTACH_IDLE);

@@ -1,0 +1,446 @@
+//! One attachment: the lasting conversation between this node and one router.
+//!
+//! Knock, handshake, session token; then passes, pings and what the router has to say. When it ends, for whatever reason, it is begun again,
+//! for ever, with jittered backoff. Each attempt resolves the router's names anew and opens the leg anew.
+
+use crate::{
+    frame::{self, FrameError},
+    knock,
+    node::{Event, Inner},
+    passes::Pass,
+    paths::Slot,
+    socket,
+    transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
+};
+use hesper_model::id::Tag;
+use hesper_pki::tls;
+use hesper_proto::overlay::{
+    AttachHello, FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router,
+};
+use quinn::{ConnectionId, RecvStream, SendStream};
+use rand::Rng;
+use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
+
+/// Pause between pings; each also tells the router that the way back is still open.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// A router that has not answered for so long is taken for gone.
+const PONG_DEADLINE: Duration = Duration::from_secs(5);
+/// The same, when the kernel has reported that nobody listens there.
+const PONG_DEADLINE_IN_TROUBLE: Duration = Duration::from_secs(1);
+/// First and longest pause between attempts; each is drawn between zero and the bound (full jitter).
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Orders that may wait for one router.
+const ORDERS: usize = 256;
+/// Passes that a router may leave unanswered at any time.
+const MAX_UNANSWERED: usize = 65_536;
+/// Longest message from a router.
+const MAX_MESSAGE: usize = 4096;
+
+/// A router to attach to, as the controller names it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AttachTarget {
+    /// The router's id, which its certificate must show.
+    pub router_id: String,
+    /// Its name, for people.
+    pub name: String,
+    /// UDP addresses, `host:port`.
+    pub addresses: Vec<String>,
+    /// Its tag.
+    pub tag: Tag,
+    /// Key id of this session's knock.
+    pub knock_key_id: [u8; 8],
+    /// Key of this session's knock.
+    pub knock_key: [u8; 32],
+}
+
+impl fmt::Debug for AttachTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttachTarget")
+            .field("router_id", &self.router_id)
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a router said to a pass.
+pub(crate) type PassAnswer = Result<PeerAttached, String>;
+
+/// Is the peer attached to that router now?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerAttached(pub(crate) bool);
+
+/// An order to the task of one attachment.
+pub(crate) struct Present {
+    pub(crate) pass: Pass,
+    pub(crate) answer: Option<oneshot::Sender<PassAnswer>>,
+}
+
+/// The node's side of the task.
+pub(crate) struct Attachment {
+    pub(crate) slot: Slot,
+    pub(crate) rank: usize,
+    pub(crate) name: String,
+    pub(crate) target: watch::Sender<AttachTarget>,
+    pub(crate) orders: mpsc::Sender<Present>,
+    pub(crate) status: watch::Receiver<Status>,
+    task: AbortHandle,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Where an attachment stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Not attached; the last failure.
+    Trying(String),
+    Attached,
+    /// Attached, but the router is about to stop.
+    Draining,
+}
+
+impl Attachment {
+    pub(crate) fn start(node: &Arc<Inner>, slot: Slot, rank: usize, target: AttachTarget) -> Self {
+        node.socket.update(|t| t.set_router(slot, target.tag, target.knock_key_id));
+        let (orders, order_queue) = mpsc::channel(ORDERS);
+        let (status_tx, status) = watch::channel(Status::Trying("not yet tried".into()));
+        let name = target.name.clone();
+        let (target, target_rx) = watch::channel(target);
+        let task = Task {
+            node: node.clone(),
+            slot,
+            target: target_rx,
+            status: status_tx,
+            trouble: Arc::new(Notify::new()),
+        };
+        let task = tokio::spawn(task.run(order_queue)).abort_handle();
+        Self { slot, rank, name, target, orders, status, task }
+    }
+}
+
+/// Why one attempt, or one attachment, ended.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error("none of its addresses {0:?} can be resolved")]
+    NoAddress(Vec<String>),
+    #[error("cannot open a UDP socket towards {0}")]
+    Socket(SocketAddr, #[source] std::io::Error),
+    #[error("the TLS settings are not usable")]
+    Tls,
+    #[error("its id is not usable in a certificate")]
+    Id,
+    #[error("cannot begin")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("no answer from {0} (is the UDP port open, is the clock right?)")]
+    NoAnswer(SocketAddr),
+    #[error("the handshake failed")]
+    Handshake(#[source] quinn::ConnectionError),
+    #[error("the connection is lost")]
+    Lost(#[from] quinn::ConnectionError),
+    #[error("the conversation broke")]
+    Frame(#[from] FrameError),
+    #[error("the router refused: {0}")]
+    Refused(String),
+    #[error("the router broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("the router is silent")]
+    Silent,
+    #[error("the controller gave new data for this router")]
+    Changed,
+}
+
+struct Task {
+    node: Arc<Inner>,
+    slot: Slot,
+    target: watch::Receiver<AttachTarget>,
+    status: watch::Sender<Status>,
+    trouble: Arc<Notify>,
+}
+
+impl Task {
+    async fn run(mut self, mut orders: mpsc::Receiver<Present>) {
+        let mut pause = BACKOFF.0;
+        loop {
+            let target = self.target.borrow_and_update().clone();
+            let begun = Instant::now();
+            let result = self.attach(&target, &mut orders).await;
+            let was_attached = *self.status.borrow() != Status::Attached;
+            let Err(error) = result;
+            let text = chain(&error);
+            self.node.socket.update(|t| t.set_up(self.slot, false));
+            if was_attached {
+                tracing::debug!(router = %target.name, error = %text, "cannot attach");
+            } else {
+                tracing::info!(router = %target.name, reason = %text, "detached");
+            }
+            self.status.send_replace(Status::Trying(text));
+            self.node.attachments_changed();
+            // Nobody is there to answer: the senders learn it at once.
+            while let Ok(order) = orders.try_recv() {
+                drop(order);
+            }
+            if matches!(error, AttachError::Changed) || begun.elapsed() > BACKOFF.1 {
+                pause = BACKOFF.0;
+            }
+            let jittered = pause.mul_f64(rand::rng().random_range(0.1..=1.0));
+            tokio::select! {
+                () = sleep(jittered) => pause = (pause * 2).min(BACKOFF.1),
+                changed = self.target.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn attach(
+        &mut self,
+        target: &AttachTarget,
+        orders: &mut mpsc::Receiver<Present>,
+    ) -> Result<std::convert::Infallible, AttachError> {
+        let addresses =
+            timeout(HANDSHAKE_DEADLINE, socket::resolve(&target.addresses)).await.unwrap_or_default();
+        let mut last = AttachError::NoAddress(target.addresses.clone());
+        for address in addresses {
+            match self.connect(target, address).await {
+                Ok(connection) => return self.converse(target, connection, orders).await,
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(
+        &mut self,
+        target: &AttachTarget,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, AttachError> {
+        self.node.socket.update(|t| t.set_router(self.slot, target.tag, target.knock_key_id));
+        // A new one for each leg: what was reported of the last leg says nothing about this one.
+        self.trouble = Arc::new(Notify::new());
+        self.node
+            .socket
+            .set_leg(self.slot, address, self.trouble.clone())
+            .map_err(|e| AttachError::Socket(address, e))?;
+        let own = self.node.credentials.current();
+        let expected = own.id.router(&target.router_id).map_err(|_| AttachError::Id)?;
+        let (key_id, key) = (target.knock_key_id, target.knock_key);
+        let nonce = std::sync::atomic::AtomicU16::new(rand::random());
+        let config = transport::client_config(
+            tls::peer_client(self.node.credentials.clone(), expected),
+            transport::attach_transport(),
+            move || {
+                let nonce = nonce.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                ConnectionId::new(&knock::make(key_id, &key, crate::node::unix_now(), nonce))
+            },
+        )
+        .map_err(|_| AttachError::Tls)?;
+        let connecting = self.node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper")?;
+        tokio::select! {
+            connection = connecting => connection.map_err(AttachError::Handshake),
+            () = self.trouble.notified() => Err(AttachError::NoAnswer(address)),
+            () = sleep(HANDSHAKE_DEADLINE) => Err(AttachError::NoAnswer(address)),
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        target: &AttachTarget,
+        connection: quinn::Connection,
+        orders: &mut mpsc::Receiver<Present>,
+    ) -> Result<std::convert::Infallible, AttachError> {
+        let hello = async {
+            let (mut send, mut recv) = connection.open_bi().await?;
+            let session_token = self.node.session_token();
+            let hello = from_node::Message::Hello(AttachHello { session_token });
+            say(&mut send, hello).await?;
+            match hear(&mut recv).await? {
+                from_router::Message::Accepted(a) if a.router_id == target.router_id => Ok((send, recv)),
+                from_router::Message::Refused(r) => Err(AttachError::Refused(r.reason)),
+                _ => Err(AttachError::Protocol("its first word is not an acceptance")),
+            }
+        };
+        let (send, recv) = timeout(HANDSHAKE_DEADLINE, hello).await.unwrap_or(Err(AttachError::Silent))?;
+        tracing::info!(router = %target.name, "attached");
+        self.node.socket.update(|t| t.set_up(self.slot, true));
+        self.status.send_replace(Status::Attached);
+        self.node.attachments_changed();
+        let talk = Talk { send, pending: HashMap::new(), next_request: 1 };
+        let result = self.talk(target, talk, recv, orders).await;
+        let code = if matches!(result, Err(AttachError::Changed)) { close::DONE } else { close::GONE };
+        connection.close(code, b"");
+        result
+    }
+
+    async fn talk(
+        &mut self,
+        target: &AttachTarget,
+        mut talk: Talk,
+        recv: RecvStream,
+        orders: &mut mpsc::Receiver<Present>,
+    ) -> Result<std::convert::Infallible, AttachError> {
+        let passes = self.node.passes().of_router(&target.router_id);
+        for pass in passes {
+            talk.present(Present { pass, answer: None }).await?;
+        }
+        let (heard_tx, mut heard) = mpsc::channel(16);
+        let reader = tokio::spawn(read_all(recv, heard_tx));
+        let _stop_reader = AbortOnDrop(reader.abort_handle());
+        let mut last_pong = Instant::now();
+        let mut deadline = PONG_DEADLINE;
+        let mut ping = tokio::time::interval(PING_EVERY);
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => talk.present(order).await?,
+                    None => return Err(AttachError::Changed),
+                },
+                message = heard.recv() => match message {
+                    Some(Ok(from_router::Message::Pong(_))) => {
+                        last_pong = Instant::now();
+                        deadline = PONG_DEADLINE;
+                    }
+                    Some(Ok(message)) => self.heard(target, &mut talk, message)?,
+                    Some(Err(e)) => return Err(e),
+                    None => return Err(AttachError::Silent),
+                },
+                _ = ping.tick() => talk.ping().await?,
+                () = self.trouble.notified(), if deadline == PONG_DEADLINE => {
+                    deadline = PONG_DEADLINE_IN_TROUBLE;
+                    last_pong = Instant::now();
+                    talk.ping().await?;
+                }
+                () = tokio::time::sleep_until(last_pong + deadline) => return Err(AttachError::Silent),
+                changed = self.target.changed() => {
+                    let new = self.target.borrow_and_update().clone();
+                    if changed.is_err() || needs_new_attachment(target, &new) {
+                        return Err(AttachError::Changed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(
+        &self,
+        target: &AttachTarget,
+        talk: &mut Talk,
+        message: from_router::Message,
+    ) -> Result<(), AttachError> {
+        match message {
+            from_router::Message::PassResult(result) => talk.answered(&target.name, result),
+            from_router::Message::Refused(r) => return Err(AttachError::Refused(r.reason)),
+            from_router::Message::Draining(_) => {
+                tracing::info!(router = %target.name, "router is draining");
+                self.node.socket.update(|t| t.set_up(self.slot, false));
+                self.status.send_replace(Status::Draining);
+                self.node.attachments_changed();
+            }
+            from_router::Message::PeerGone(gone) => {
+                if let Some(tag) = Tag::from_slice(&gone.tag) {
+                    self.node.event(Event::PeerGone(tag));
+                }
+            }
+            from_router::Message::Pong(_) => {}
+            from_router::Message::Accepted(_) => return Err(AttachError::Protocol("accepted twice")),
+        }
+        Ok(())
+    }
+}
+
+/// The knock key and addresses matter only for the next attempt; another tag is another router.
+fn needs_new_attachment(old: &AttachTarget, new: &AttachTarget) -> bool {
+    old.tag != new.tag
+}
+
+struct Talk {
+    send: SendStream,
+    pending: HashMap<u64, (String, Option<oneshot::Sender<PassAnswer>>)>,
+    next_request: u64,
+}
+
+impl Talk {
+    async fn present(&mut self, order: Present) -> Result<(), AttachError> {
+        if self.pending.len() >= MAX_UNANSWERED {
+            return Err(AttachError::Protocol("it does not answer passes"));
+        }
+        let request_id = self.next_request;
+        self.next_request += 1;
+        self.pending.insert(request_id, (order.pass.purpose, order.answer));
+        let message = PresentPass { request_id, pass: order.pass.token };
+        say(&mut self.send, from_node::Message::Pass(message)).await
+    }
+
+    fn answered(&mut self, router: &str, result: PassResult) {
+        let Some((purpose, answer)) = self.pending.remove(&result.request_id) else { return };
+        if !result.error.is_empty() {
+            tracing::debug!(router, purpose, error = result.error, "router refused a pass");
+        }
+        if let Some(answer) = answer {
+            let said = if result.error.is_empty() {
+                Ok(PeerAttached(result.peer_attached))
+            } else {
+                Err(result.error)
+            };
+            let _ = answer.send(said);
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), AttachError> {
+        say(&mut self.send, from_node::Message::Ping(Ping { nonce: self.next_request })).await
+    }
+}
+
+async fn say(send: &mut SendStream, message: from_node::Message) -> Result<(), AttachError> {
+    let message = FromNode { message: Some(message) };
+    match timeout(PONG_DEADLINE, frame::write_message(send, &message)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(AttachError::Silent),
+    }
+}
+
+async fn hear(recv: &mut RecvStream) -> Result<from_router::Message, AttachError> {
+    let message: FromRouter = frame::read_message(recv, MAX_MESSAGE).await?;
+    message.message.ok_or(AttachError::Protocol("an empty message"))
+}
+
+/// Reading a frame cannot be cancelled halfway, so it has a task of its own.
+async fn read_all(mut recv: RecvStream, heard: mpsc::Sender<Result<from_router::Message, AttachError>>) {
+    loop {
+        let message = match hear(&mut recv).await {
+            // A word of a newer router.
+            Err(AttachError::Protocol("an empty message")) => continue,
+            other => other,
+        };
+        let failed = message.is_err();
+        if heard.send(message).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        source = e.source();
+    }
+    text
+}

@@ -1,0 +1,342 @@
+//! The hosting side: who comes in, which streams they may open, and how those end.
+
+use crate::{
+    admission::{Admission, Dialer, PeerId, Rejection, StreamId, code},
+    frame,
+    node::{Inner, unix_now},
+    stream::{Stream, StreamError, StreamHandle, code as stream_code},
+    transport::{HANDSHAKE_DEADLINE, close},
+};
+use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
+use hesper_pki::{CertificateDer, spiffe::SpiffeRole, tls};
+use hesper_proto::overlay::{DialHeader, DialResult, RenewGrant, StreamHeader, stream_header};
+use quinn::{Connection, RecvStream, SendStream};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
+
+/// Handshakes under way at once; more are dropped, and tried again by their dialers.
+pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// Dialing nodes connected at once.
+pub(crate) const MAX_PEERS: usize = 4096;
+/// How long a new stream may take to say what it is.
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest first message of a stream: a grant and what the dialer tells the program.
+const MAX_HEADER: usize = frame::MAX_MESSAGE_LEN;
+/// How long the answer to a dial may take to be written; it is the first thing on its stream.
+const RESULT_DEADLINE: Duration = Duration::from_secs(5);
+/// How often lapsed grants are looked for.
+pub(crate) const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// What is bound, and which streams are open.
+pub(crate) struct Gate(Mutex<State>);
+
+struct State {
+    admission: Admission,
+    handles: HashMap<StreamId, StreamHandle>,
+    listeners: HashMap<TerminatorId, mpsc::Sender<Arrival>>,
+    next: u64,
+}
+
+/// A dial that was admitted and waits for the hosting program's word. Dropped, it is refused.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Who dials, as the handshake proved it.
+    pub dialer: IdentityId,
+    /// The dialed service.
+    pub service: ServiceId,
+    /// The dialed terminator.
+    pub terminator: TerminatorId,
+    /// What the dialer tells the program, JSON; empty = nothing.
+    pub app_data: String,
+    stream: Stream,
+}
+
+impl Arrival {
+    /// Accepts the dial.
+    ///
+    /// # Errors
+    /// The dialer is gone, or its grant has just ended.
+    pub async fn accept(mut self) -> io::Result<Stream> {
+        answer(&mut self.stream, DialResult::default()).await?;
+        Ok(self.stream)
+    }
+
+    /// Refuses it, with a reason for the dialer.
+    pub async fn refuse(mut self, reason: &str) {
+        let result = DialResult { code: code::REFUSED.into(), message: reason.into() };
+        // A dialer that is gone needs no answer.
+        if answer(&mut self.stream, result).await.is_ok() {
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
+        }
+    }
+}
+
+async fn answer(stream: &mut (impl tokio::io::AsyncWrite + Unpin), result: DialResult) -> io::Result<()> {
+    match timeout(RESULT_DEADLINE, frame::write_message(stream, &result)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(frame::FrameError::Io(e))) => Err(e),
+        Ok(Err(e)) => Err(io::Error::other(e)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(me: IdentityId, outage_grace: Duration) -> Self {
+        Self(Mutex::new(State {
+            admission: Admission::new(me, outage_grace.as_secs()),
+            handles: HashMap::new(),
+            listeners: HashMap::new(),
+            next: 1,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn bind(&self, terminator: TerminatorId, service: ServiceId, arrivals: mpsc::Sender<Arrival>) {
+        let mut state = self.lock();
+        state.admission.bind(terminator.clone(), service);
+        state.listeners.insert(terminator, arrivals);
+    }
+
+    pub(crate) fn unbind(&self, terminator: &TerminatorId) {
+        let mut state = self.lock();
+        state.admission.unbind(terminator);
+        state.listeners.remove(terminator);
+    }
+
+    pub(crate) fn set_controller(&self, reachable: bool) {
+        self.lock().admission.set_controller(reachable, unix_now());
+    }
+
+    pub(crate) fn revoke(&self, grants: &[String]) {
+        let handles = {
+            let mut state = self.lock();
+            let ended = state.admission.revoke(unix_now(), grants.iter().map(String::as_str));
+            state.take(&ended)
+        };
+        end(handles, StreamError::Revoked);
+    }
+
+    pub(crate) fn expire(&self) {
+        let handles = {
+            let mut state = self.lock();
+            let ended = state.admission.expire(unix_now());
+            state.take(&ended)
+        };
+        end(handles, StreamError::Expired);
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.lock().admission.len()
+    }
+
+    fn next_id(&self) -> u64 {
+        let mut state = self.lock();
+        state.next += 1;
+        state.next
+    }
+
+    fn close(&self, stream: StreamId) {
+        let mut state = self.lock();
+        state.admission.close(stream);
+        state.handles.remove(&stream);
+    }
+
+    fn frozen_clock(&self, now: u64) -> Option<u64> {
+        self.lock().admission.frozen_clock(now)
+    }
+}
+
+impl State {
+    fn take(&mut self, ended: &[StreamId]) -> Vec<StreamHandle> {
+        ended.iter().filter_map(|id| self.handles.remove(id)).collect()
+    }
+}
+
+/// Outside the gate's lock: the end of a stream takes that lock itself.
+fn end(handles: Vec<StreamHandle>, reason: StreamError) {
+    handles.iter().for_each(|h| h.end(reason.clone()));
+}
+
+/// Closes a stream at the gate when its last half is gone.
+struct StreamGuard {
+    gate: Weak<Inner>,
+    id: StreamId,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        if let Some(node) = self.gate.upgrade() {
+            node.gate.close(self.id);
+        }
+    }
+}
+
+/// A connection attempt: handshake within the deadline, then its streams until it ends.
+pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake: OwnedSemaphorePermit) {
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return tracing::debug!(%error, "a peer could not be accepted"),
+    };
+    let connection = match timeout(HANDSHAKE_DEADLINE, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%error, "the handshake with a peer failed"),
+        Err(_) => return tracing::debug!("the handshake with a peer took too long"),
+    };
+    drop(handshake);
+    let Some(_seat) = node.inbound_seats.clone().try_acquire_owned().ok() else {
+        node.counters.refused_peers.fetch_add(1, Relaxed);
+        return connection.close(close::REFUSED, b"too many peers");
+    };
+    let Some(dialer) = dialer_of(&node, &connection) else {
+        tracing::warn!("a peer's certificate names no identity of this trust domain");
+        return connection.close(close::REFUSED, b"not an identity");
+    };
+    tracing::debug!(peer = %dialer.id, "peer connected to us");
+    let peer = Arc::new(Caller { node: Arc::downgrade(&node), id: PeerId(node.gate.next_id()), dialer });
+    drop(node);
+    let error = loop {
+        match connection.accept_bi().await {
+            Ok((send, recv)) => {
+                tokio::spawn(peer.clone().stream(send, recv));
+            }
+            Err(error) => break error,
+        }
+    };
+    tracing::debug!(peer = %peer.dialer.id, reason = %error, "peer disconnected");
+}
+
+fn dialer_of(node: &Inner, connection: &Connection) -> Option<Dialer> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    let peer = tls::peer_of(&chain).ok()?;
+    let ours = peer.id.trust_domain == node.credentials.current().id.trust_domain;
+    (ours && peer.id.role == SpiffeRole::Identity)
+        .then(|| Dialer { id: IdentityId::new(peer.id.id), spki_sha256: peer.spki_sha256 })
+}
+
+/// A connected dialing node.
+struct Caller {
+    node: Weak<Inner>,
+    id: PeerId,
+    dialer: Dialer,
+}
+
+impl Caller {
+    async fn stream(self: Arc<Self>, mut send: SendStream, mut recv: RecvStream) {
+        let header =
+            timeout(HEADER_DEADLINE, frame::read_message::<StreamHeader>(&mut recv, MAX_HEADER)).await;
+        match header {
+            Ok(Ok(StreamHeader { header: Some(stream_header::Header::Dial(dial)) })) => {
+                self.dial(dial, send, recv).await;
+            }
+            Ok(Ok(StreamHeader { header: Some(stream_header::Header::Control(_)) })) => {
+                self.renewals(recv).await
+            }
+            Ok(Ok(StreamHeader { header: None })) => {
+                refuse(send, recv, code::PROTOCOL, "the stream's first message is not understood").await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.dialer.id, %error, "a stream began badly");
+                let _ = send.reset(stream_code::ABORTED);
+            }
+            Err(_) => {
+                let _ = send.reset(stream_code::ABORTED);
+            }
+        }
+    }
+
+    async fn dial(&self, dial: DialHeader, send: SendStream, recv: RecvStream) {
+        let Some(node) = self.node.upgrade() else { return };
+        let id = StreamId(node.gate.next_id());
+        let (service, terminator) = (ServiceId::new(dial.service_id), TerminatorId::new(dial.terminator_id));
+        let guard = StreamGuard { gate: self.node.clone(), id };
+        let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard));
+        match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
+            Ok(listener) => {
+                let arrival = Arrival {
+                    dialer: self.dialer.id.clone(),
+                    service,
+                    terminator,
+                    app_data: dial.app_data,
+                    stream,
+                };
+                if let Err(full) = listener.try_send(arrival) {
+                    let (code, why) = match full {
+                        mpsc::error::TrySendError::Full(_) => (code::BUSY, "the hosting program is busy"),
+                        mpsc::error::TrySendError::Closed(_) => {
+                            (code::INVALID_TERMINATOR, "the hosting program has just left")
+                        }
+                    };
+                    let mut arrival = full.into_inner();
+                    say_no(&mut arrival.stream, code, why).await;
+                }
+            }
+            Err(rejection) => {
+                node.counters.rejected_streams.fetch_add(1, Relaxed);
+                let reason = crate::attach::chain(&rejection);
+                tracing::warn!(dialer = %self.dialer.id, %service, %terminator, %reason, "dial rejected");
+                say_no(&mut stream, rejection.code(), &reason).await;
+            }
+        }
+    }
+
+    /// Verifies outside the gate's lock; registers stream and handle in one step under it.
+    fn admit(
+        &self,
+        node: &Inner,
+        id: StreamId,
+        target: (&ServiceId, &TerminatorId),
+        grant: &str,
+        stream: &Stream,
+    ) -> Result<mpsc::Sender<Arrival>, Rejection> {
+        let now = unix_now();
+        let claims = Admission::verify(&node.verifier(), grant, now, node.gate.frozen_clock(now))?;
+        let mut state = node.gate.lock();
+        state.admission.admit(now, id, (self.id, &self.dialer), target, &claims)?;
+        state.handles.insert(id, stream.handle());
+        state.listeners.get(target.1).cloned().ok_or_else(|| Rejection::NotBound(target.1.clone()))
+    }
+
+    async fn renewals(&self, mut recv: RecvStream) {
+        // As long as the connection lives: it is the transport's idle timeout that ends this wait.
+        while let Ok(renewal) = frame::read_message::<RenewGrant>(&mut recv, MAX_HEADER).await {
+            let Some(node) = self.node.upgrade() else { return };
+            if renewal.grant.is_empty() {
+                continue; // a probe
+            }
+            if let Err(rejection) = self.renew(&node, &renewal) {
+                let reason = crate::attach::chain(&rejection);
+                tracing::warn!(dialer = %self.dialer.id, service = renewal.service_id, %reason, "renewal rejected");
+            }
+        }
+    }
+
+    fn renew(&self, node: &Inner, renewal: &RenewGrant) -> Result<(), Rejection> {
+        let now = unix_now();
+        let claims = Admission::verify(&node.verifier(), &renewal.grant, now, node.gate.frozen_clock(now))?;
+        let target = (&ServiceId::new(&renewal.service_id), &TerminatorId::new(&renewal.terminator_id));
+        node.gate.lock().admission.renew(now, (self.id, &self.dialer), target, &claims)
+    }
+}
+
+async fn say_no(stream: &mut Stream, code: &str, message: &str) {
+    if answer(stream, DialResult { code: code.into(), message: message.into() }).await.is_ok() {
+        let _ = tokio::io::AsyncWriteExt::shutdown(stream).await;
+    }
+}
+
+async fn refuse(mut send: SendStream, _recv: RecvStream, code: &str, message: &str) {
+    if answer(&mut send, DialResult { code: code.into(), message: message.into() }).await.is_ok() {
+        let _ = send.finish();
+    }
+}

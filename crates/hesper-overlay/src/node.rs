@@ -1,0 +1,416 @@
+//! A node on the overlay: one QUIC endpoint, its attachments, the peers it dials and those that dial it.
+//!
+//! Policy is not decided here: whoever owns the node (the SDK) gives it routers, keys, passes and revocations.
+
+use crate::{
+    attach::{AbortOnDrop, AttachTarget, Attachment, PeerAttached, Present, Status},
+    inbound::{self, Arrival, Gate},
+    passes::{Pass, PassBook},
+    paths::Slot,
+    peer::{OpenError, Peer, Peers},
+    socket::NodeSocket,
+    transport::{self, close},
+};
+use arc_swap::ArcSwap;
+use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
+use hesper_pki::{credentials::SharedCredentials, tls, token::Verifier};
+use quinn::{Endpoint, TokioRuntime};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// How long a router may take to answer a pass.
+const PASS_DEADLINE: Duration = Duration::from_secs(3);
+/// How often unused peer connections are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long the last packets of a closing endpoint may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Certificate, key and roots; renewed behind the handle.
+    pub credentials: SharedCredentials,
+    /// The session's tag.
+    pub tag: Tag,
+    /// Proves to routers that the tag is ours.
+    pub session_token: String,
+    /// How long grants that lapse during an outage of the controller are honoured.
+    pub outage_grace: Duration,
+}
+
+/// Counters of one node.
+#[derive(Debug, Default)]
+pub struct NodeCounters {
+    /// Streams whose grant was not accepted.
+    pub rejected_streams: AtomicU64,
+    /// Peers sent away because there are too many.
+    pub refused_peers: AtomicU64,
+}
+
+/// Why a pass opened no path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PassError {
+    /// None of the routers that the pass names is attached.
+    #[error("not attached to any of the routers that may carry the traffic")]
+    NotAttached,
+    /// The routers refused it.
+    #[error("the router refused the pass: {0}")]
+    Refused(String),
+    /// The peer is attached to none of them.
+    #[error("the hosting node is not attached to the router")]
+    PeerNotAttached,
+}
+
+/// Dropped, it ends: attachments and connections are closed.
+pub struct Node {
+    inner: Arc<Inner>,
+    tasks: Vec<AbortOnDrop>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("tag", &self.inner.tag).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) credentials: SharedCredentials,
+    pub(crate) socket: Arc<NodeSocket>,
+    pub(crate) gate: Gate,
+    pub(crate) counters: NodeCounters,
+    pub(crate) inbound_seats: Arc<Semaphore>,
+    tag: Tag,
+    endpoint: ArcSwap<Endpoint>,
+    session_token: Mutex<String>,
+    verifier: ArcSwap<Verifier>,
+    attachments: Mutex<BTreeMap<String, Attachment>>,
+    attached: watch::Sender<Vec<AttachState>>,
+    passes: Mutex<PassBook>,
+    peers: Peers,
+}
+
+/// A router that the node was told to attach to, and how that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachState {
+    /// The router's id.
+    pub router_id: String,
+    /// Its name.
+    pub name: String,
+    /// Attached, and not about to stop.
+    pub attached: bool,
+    /// The last failure, when not attached.
+    pub reason: String,
+}
+
+/// What an attachment tells the node.
+pub(crate) enum Event {
+    PeerGone(Tag),
+}
+
+/// Seconds since the epoch.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    pub(crate) fn endpoint(&self) -> Arc<Endpoint> {
+        self.endpoint.load_full()
+    }
+
+    pub(crate) fn session_token(&self) -> String {
+        lock(&self.session_token).clone()
+    }
+
+    pub(crate) fn verifier(&self) -> Arc<Verifier> {
+        self.verifier.load_full()
+    }
+
+    pub(crate) fn passes(&self) -> MutexGuard<'_, PassBook> {
+        lock(&self.passes)
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        match event {
+            Event::PeerGone(tag) => self.peers.gone(tag),
+        }
+    }
+
+    pub(crate) fn attachments_changed(&self) {
+        let attachments = lock(&self.attachments);
+        let mut states: Vec<_> = attachments
+            .iter()
+            .map(|(id, a)| {
+                let (attached, reason) = match &*a.status.borrow() {
+                    Status::Attached => (true, String::new()),
+                    Status::Draining => (false, "the router is about to stop".into()),
+                    Status::Trying(reason) => (false, reason.clone()),
+                };
+                (a.rank, AttachState { router_id: id.clone(), name: a.name.clone(), attached, reason })
+            })
+            .collect();
+        drop(attachments);
+        states.sort_by_key(|(rank, _)| *rank);
+        let states: Vec<_> = states.into_iter().map(|(_, s)| s).collect();
+        self.attached.send_if_modified(|old| {
+            let changed = *old != states;
+            *old = states;
+            changed
+        });
+    }
+}
+
+fn endpoint(credentials: &SharedCredentials, tag: Tag, socket: Arc<NodeSocket>) -> io::Result<Endpoint> {
+    let tls = tls::peer_server(credentials.clone());
+    let server =
+        transport::server_config(tls, transport::peer_transport(), false).map_err(io::Error::other)?;
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new_with_abstract_socket(transport::endpoint_config(tag), Some(server), socket, runtime)
+}
+
+impl Node {
+    /// Starts a node; it attaches to nothing yet. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The system gives no UDP sockets.
+    pub fn new(options: NodeOptions) -> io::Result<Self> {
+        let socket = NodeSocket::new()?;
+        let me = IdentityId::new(options.credentials.current().id.id.clone());
+        let inner = Arc::new(Inner {
+            endpoint: ArcSwap::from_pointee(endpoint(&options.credentials, options.tag, socket.clone())?),
+            credentials: options.credentials,
+            socket,
+            gate: Gate::new(me, options.outage_grace),
+            counters: NodeCounters::default(),
+            inbound_seats: Arc::new(Semaphore::new(inbound::MAX_PEERS)),
+            tag: options.tag,
+            session_token: Mutex::new(options.session_token),
+            verifier: ArcSwap::default(),
+            attachments: Mutex::default(),
+            attached: watch::channel(Vec::new()).0,
+            passes: Mutex::default(),
+            peers: Peers::default(),
+        });
+        let tasks = vec![
+            AbortOnDrop(tokio::spawn(accept(inner.clone())).abort_handle()),
+            AbortOnDrop(tokio::spawn(keep_time(inner.clone())).abort_handle()),
+        ];
+        Ok(Self { inner, tasks })
+    }
+
+    /// The session's tag.
+    pub fn tag(&self) -> Tag {
+        self.inner.tag
+    }
+
+    /// A newer token for the same tag, for the next attachments.
+    pub fn set_session_token(&self, token: &str) {
+        token.clone_into(&mut lock(&self.inner.session_token));
+    }
+
+    /// The keys that sign grants.
+    pub fn set_verifier(&self, verifier: Verifier) {
+        self.inner.verifier.store(Arc::new(verifier));
+    }
+
+    /// Is the controller reachable? During an outage lapsed grants are honoured for the grace.
+    pub fn set_controller(&self, reachable: bool) {
+        self.inner.gate.set_controller(reachable);
+    }
+
+    /// Attaches to exactly these routers, in this order of preference; those that stay are not disturbed.
+    pub fn set_routers(&self, targets: Vec<AttachTarget>) {
+        let mut attachments = lock(&self.inner.attachments);
+        let removed: Vec<_> = attachments
+            .extract_if(.., |id, _| !targets.iter().any(|t| t.router_id == *id))
+            .map(|(_, attachment)| attachment)
+            .collect();
+        for attachment in removed {
+            self.inner.socket.remove_leg(attachment.slot);
+            self.inner.socket.update(|t| t.remove_router(attachment.slot));
+        }
+        for (rank, target) in targets.into_iter().enumerate() {
+            if let Some(attachment) = attachments.get_mut(&target.router_id) {
+                attachment.rank = rank;
+                target.name.clone_into(&mut attachment.name);
+                attachment.target.send_if_modified(|old| {
+                    let changed = *old != target;
+                    *old = target;
+                    changed
+                });
+            } else {
+                let slot = free_slot(&attachments);
+                let id = target.router_id.clone();
+                attachments.insert(id, Attachment::start(&self.inner, slot, rank, target));
+            }
+        }
+        drop(attachments);
+        self.inner.attachments_changed();
+    }
+
+    /// The routers and how attaching to them goes, in order of preference.
+    pub fn attached(&self) -> watch::Receiver<Vec<AttachState>> {
+        self.inner.attached.subscribe()
+    }
+
+    /// Shows a pass to the routers that it names and waits until one of them has opened the pair with the peer there. It is shown again at
+    /// every later attachment, until [`Self::forget_pass`].
+    ///
+    /// # Errors
+    /// See [`PassError`]; the most hopeful one of all routers'.
+    pub async fn present(&self, pass: Pass) -> Result<(), PassError> {
+        let mut answers = self.show(&pass);
+        if answers.is_empty() {
+            return Err(PassError::NotAttached);
+        }
+        let mut worst = PassError::NotAttached;
+        for (slot, answer) in &mut answers {
+            match timeout(PASS_DEADLINE, answer).await {
+                Ok(Ok(Ok(PeerAttached(true)))) => {
+                    let others = self.slots(&pass.routers).into_iter().filter(|s| s != slot);
+                    let order = [*slot].into_iter().chain(others).collect();
+                    self.inner.socket.update(|t| t.prefer(pass.peer, order));
+                    return Ok(());
+                }
+                Ok(Ok(Ok(PeerAttached(false)))) => worst = PassError::PeerNotAttached,
+                Ok(Ok(Err(e))) if worst == PassError::NotAttached => worst = PassError::Refused(e),
+                _ => {}
+            }
+        }
+        Err(worst)
+    }
+
+    /// Shows a renewed pass, without waiting.
+    pub fn renew_pass(&self, pass: Pass) {
+        self.show(&pass);
+    }
+
+    /// The pass is no longer shown at new attachments.
+    pub fn forget_pass(&self, peer: Tag, purpose: &str) {
+        self.inner.passes().remove(peer, purpose);
+    }
+
+    fn show(&self, pass: &Pass) -> Vec<(Slot, oneshot::Receiver<crate::attach::PassAnswer>)> {
+        self.inner.passes().insert(unix_now(), pass.clone());
+        let attachments = lock(&self.inner.attachments);
+        let attached = pass.routers.iter().filter_map(|id| attachments.get(id));
+        attached
+            .filter(|a| *a.status.borrow() == Status::Attached)
+            .filter_map(|a| {
+                let (answer, answered) = oneshot::channel();
+                let order = Present { pass: pass.clone(), answer: Some(answer) };
+                a.orders.try_send(order).ok().map(|()| (a.slot, answered))
+            })
+            .collect()
+    }
+
+    fn slots(&self, router_ids: &[String]) -> Vec<Slot> {
+        let attachments = lock(&self.inner.attachments);
+        router_ids.iter().filter_map(|id| attachments.get(id)).map(|a| a.slot).collect()
+    }
+
+    /// The connection to a hosting node, made now or found alive. Its pair must be open (see [`Self::present`]).
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn connect_peer(&self, id: &IdentityId, tag: Tag) -> Result<Peer, OpenError> {
+        self.inner.peers.get(&self.inner, id, tag).await
+    }
+
+    /// Dials to this terminator of this service go to `arrivals`, which the program reads.
+    pub fn bind(&self, terminator: TerminatorId, service: ServiceId, arrivals: mpsc::Sender<Arrival>) {
+        self.inner.gate.bind(terminator, service, arrivals);
+    }
+
+    /// No new dials; open streams go on.
+    pub fn unbind(&self, terminator: &TerminatorId) {
+        self.inner.gate.unbind(terminator);
+    }
+
+    /// Ends the incoming streams that live by these grants, and refuses the grants from now on.
+    pub fn revoke(&self, grants: &[String]) {
+        self.inner.gate.revoke(grants);
+    }
+
+    /// Streams open now: dialed from here, and hosted here.
+    pub fn streams(&self) -> (usize, usize) {
+        (self.inner.peers.streams(), self.inner.gate.streams())
+    }
+
+    /// What was refused.
+    pub fn counters(&self) -> &NodeCounters {
+        &self.inner.counters
+    }
+
+    /// What was lost below QUIC.
+    pub fn socket_counters(&self) -> &crate::socket::Counters {
+        self.inner.socket.counters()
+    }
+
+    /// Closes every connection and waits a moment until the other sides have been told.
+    pub async fn close(mut self) {
+        self.stop();
+        let _ = timeout(CLOSE_DEADLINE, self.inner.endpoint().wait_idle()).await;
+    }
+
+    /// The legs stay open: the last packets go through them.
+    fn stop(&mut self) {
+        self.tasks.clear();
+        lock(&self.inner.attachments).clear();
+        self.inner.endpoint().close(close::DONE, b"");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn free_slot(attachments: &BTreeMap<String, Attachment>) -> Slot {
+    let taken: Vec<_> = attachments.values().map(|a| a.slot.0).collect();
+    Slot((0..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX))
+}
+
+/// Accepts peers; when the endpoint dies (it should not), makes a new one on the same socket: attachments and peers come back by themselves.
+async fn accept(node: Arc<Inner>) {
+    let handshakes = Arc::new(Semaphore::new(inbound::MAX_HANDSHAKES));
+    loop {
+        while let Some(incoming) = node.endpoint().accept().await {
+            match handshakes.clone().try_acquire_owned() {
+                Ok(permit) => drop(tokio::spawn(inbound::serve(node.clone(), incoming, permit))),
+                Err(_) => incoming.ignore(),
+            }
+        }
+        tracing::warn!("the QUIC endpoint has stopped; making a new one");
+        match endpoint(&node.credentials, node.tag, node.socket.clone()) {
+            Ok(fresh) => node.endpoint.store(Arc::new(fresh)),
+            Err(error) => tracing::warn!(%error, "cannot make a QUIC endpoint"),
+        }
+        tokio::time::sleep(CLOSE_DEADLINE).await;
+    }
+}
+
+async fn keep_time(node: Arc<Inner>) {
+    let mut expire = tokio::time::interval(inbound::EXPIRE_EVERY);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = expire.tick() => node.gate.expire(),
+            _ = sweep.tick() => for tag in node.peers.sweep() {
+                node.socket.update(|t| t.forget(tag));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The passes that a node shows to its routers: a plain book, so that each new attachment can be given what is still good.
+
+use hesper_model::id::Tag;
+use std::collections::HashMap;
+
+/// A pass as the controller gave it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// The peer whose pair it opens.
+    pub peer: Tag,
+    /// What it is for: a renewal of the same purpose replaces it (the terminator's id).
+    pub purpose: String,
+    /// The signed text.
+    pub token: String,
+    /// Routers that it names, best first.
+    pub routers: Vec<String>,
+    /// End, seconds since the epoch.
+    pub exp: u64,
+}
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pass")
+            .field("peer", &self.peer)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a lapsed pass is kept, seconds. Routers honour it during an outage of the controller, and judge that themselves.
+const KEEP_LAPSED_SECS: u64 = 24 * 3600;
+
+/// Passes by peer and purpose. Its size is that of the dialer's grant cache, which fills it.
+#[derive(Debug, Default)]
+pub struct PassBook {
+    passes: HashMap<(Tag, String), Pass>,
+}
+
+impl PassBook {
+    /// Adds a pass, in place of an earlier one for the same purpose.
+    pub fn insert(&mut self, now: u64, pass: Pass) {
+        self.passes.retain(|_, p| p.exp.saturating_add(KEEP_LAPSED_SECS) > now);
+        self.passes.insert((pass.peer, pass.purpose.clone()), pass);
+    }
+
+    /// No longer needed.
+    pub fn remove(&mut self, peer: Tag, purpose: &str) {
+        self.passes.remove(&(peer, purpose.to_owned()));
+    }
+
+    /// The passes that name this router.
+    pub fn of_router(&self, router_id: &str) -> Vec<Pass> {
+        self.passes.values().filter(|p| p.routers.iter().any(|r| r == router_id)).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(peer: u8, purpose: &str, routers: &[&str], exp: u64) -> Pass {
+        Pass {
+            peer: Tag([peer; 8]),
+            purpose: purpose.into(),
+            token: format!("{peer}{purpose}{exp}"),
+            routers: routers.iter().map(|r| (*r).to_owned()).collect(),
+            exp,
+        }
+    }
+
+    #[test]
+    fn each_router_gets_its_passes_and_a_renewal_replaces() {
+        let mut book = PassBook::default();
+        book.insert(0, pass(1, "t1", &["r1", "r2"], 300));
+        book.insert(0, pass(1, "t2", &["r2"], 300));
+        book.insert(0, pass(1, "t1", &["r1", "r2"], 600));
+        assert_eq!(book.of_router("r1"), [pass(1, "t1", &["r1", "r2"], 600)]);
+        assert_eq!(book.of_router("r2").len(), 2);
+        book.remove(Tag([1; 8]), "t1");
+        assert_eq!(book.of_router("r1"), []);
+        book.insert(300 + KEEP_LAPSED_SECS, pass(2, "t3", &[], 1_000_000));
+        assert_eq!(book.of_router("r2"), []);
+    }
+
+    #[test]
+    fn the_token_is_not_shown() {
+        assert!(!format!("{:?}", pass(1, "t1", &[], 7)).contains("1t17"));
+    }
+}

@@ -1,0 +1,316 @@
+//! The dialing side: one QUIC connection per hosting node, many streams on it.
+//!
+//! A connection is made by the first dial (others wait for it), kept while streams are open and for a while after, and given up when the
+//! peer is gone. Its first stream carries renewals of grants, and empty ones as probes.
+
+use crate::{
+    frame::{self, FrameError},
+    node::Inner,
+    stream::Stream,
+    transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
+};
+use hesper_model::id::{IdentityId, Tag};
+use hesper_pki::tls;
+use hesper_proto::overlay::{ControlHeader, DialHeader, DialResult, RenewGrant, StreamHeader, stream_header};
+use quinn::{Connection, SendStream};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+
+/// How long a connection without streams is kept, for the next dial.
+pub(crate) const LINGER: Duration = Duration::from_secs(60);
+/// After a router said that a peer is gone: how long it may be silent.
+const GONE_SILENCE: Duration = Duration::from_secs(2);
+/// Renewals that may wait on one connection.
+const RENEWALS: usize = 1024;
+/// Longest answer to a dial.
+const MAX_RESULT: usize = 16 << 10;
+
+/// Why no stream was opened at a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The id is not usable in a certificate.
+    #[error("{0:?} is not an identity id")]
+    Id(String),
+    /// The TLS settings are not usable.
+    #[error("the TLS settings are not usable")]
+    Tls,
+    /// The endpoint takes no more connections.
+    #[error("cannot connect to the peer")]
+    Connect(#[from] quinn::ConnectError),
+    /// No handshake with the peer, or its connection is lost.
+    #[error("no connection to the peer")]
+    Lost(#[from] quinn::ConnectionError),
+    /// The deadline passed.
+    #[error("{0} took too long")]
+    Timeout(&'static str),
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol")]
+    Frame(#[from] FrameError),
+    /// The peer said no.
+    #[error("{message}")]
+    Refused {
+        /// One of [`crate::admission::code`].
+        code: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// A hosting node, reached. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    id: IdentityId,
+    tag: Tag,
+    connection: Connection,
+    renewals: mpsc::Sender<RenewGrant>,
+    /// Counts open streams: each holds a clone.
+    live: Arc<()>,
+    last_used: Mutex<Instant>,
+    /// A router said that it is gone: no new dial may use it.
+    suspect: AtomicBool,
+}
+
+/// Held by each stream: keeps the count, and notes when it ends.
+struct StreamGuard {
+    peer: Arc<Shared>,
+    _live: Arc<()>,
+    _lease: Box<dyn Send + Sync>,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.peer.touch();
+    }
+}
+
+impl Shared {
+    fn touch(&self) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Peer {
+    pub(crate) async fn connect(node: &Arc<Inner>, id: &IdentityId, tag: Tag) -> Result<Self, OpenError> {
+        let own = node.credentials.current();
+        let expected = own.id.identity(id.as_str()).map_err(|_| OpenError::Id(id.to_string()))?;
+        let tls = tls::peer_client(node.credentials.clone(), expected);
+        let config =
+            transport::client_config(tls, transport::dialer_transport(), move || crate::cid::fresh_dcid(tag))
+                .map_err(|_| OpenError::Tls)?;
+        let connecting = node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper")?;
+        let handshake = async {
+            let connection = connecting.await?;
+            let (mut send, _recv) = connection.open_bi().await?;
+            let control = StreamHeader { header: Some(stream_header::Header::Control(ControlHeader {})) };
+            frame::write_message(&mut send, &control).await?;
+            Ok::<_, OpenError>((connection, send))
+        };
+        let (connection, send) = timeout(HANDSHAKE_DEADLINE, handshake)
+            .await
+            .map_err(|_| OpenError::Timeout("the handshake"))??;
+        tracing::debug!(peer = %id, %tag, "peer connected");
+        let (renewals, queue) = mpsc::channel(RENEWALS);
+        tokio::spawn(write_renewals(connection.clone(), send, queue));
+        Ok(Self(Arc::new(Shared {
+            id: id.clone(),
+            tag,
+            connection,
+            renewals,
+            live: Arc::default(),
+            last_used: Mutex::new(Instant::now()),
+            suspect: AtomicBool::new(false),
+        })))
+    }
+
+    /// Opens a stream by a grant, within `deadline`. `lease` is dropped when the stream is over.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::Refused`] carries the hosting side's word.
+    pub async fn open(
+        &self,
+        header: DialHeader,
+        lease: Box<dyn Send + Sync>,
+        deadline: Duration,
+    ) -> Result<Stream, OpenError> {
+        let until = Instant::now() + deadline;
+        self.0.touch();
+        let live = self.0.live.clone();
+        let (mut send, mut recv) = tokio::time::timeout_at(until, self.0.connection.open_bi())
+            .await
+            .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
+        let dial = StreamHeader { header: Some(stream_header::Header::Dial(header)) };
+        let exchange = async {
+            frame::write_message(&mut send, &dial).await?;
+            frame::read_message::<DialResult>(&mut recv, MAX_RESULT).await
+        };
+        let result = tokio::time::timeout_at(until, exchange)
+            .await
+            .map_err(|_| OpenError::Timeout("the answer of the hosting side"));
+        let result = match result {
+            Ok(Ok(result)) => result,
+            failed => {
+                // Not `finish`, which dropping would do: the hosting side must not take this for a whole request.
+                let _ = send.reset(crate::stream::code::ABORTED);
+                return Err(match (failed, self.0.connection.close_reason()) {
+                    (Ok(Err(FrameError::Io(_))), Some(lost)) => lost.into(),
+                    (Ok(Err(e)), _) => e.into(),
+                    (Err(e), _) => e,
+                    (Ok(Ok(_)), _) => OpenError::Timeout("the answer of the hosting side"),
+                });
+            }
+        };
+        if !result.code.is_empty() {
+            return Err(OpenError::Refused { code: result.code, message: result.message });
+        }
+        let guard = StreamGuard { peer: self.0.clone(), _live: live, _lease: lease };
+        Ok(Stream::new(send, recv, self.0.id.clone(), Box::new(guard)))
+    }
+
+    /// Sends a renewed grant for the open streams of its service and terminator. Best effort: a lost connection has no streams.
+    pub fn renew(&self, renewal: RenewGrant) {
+        if self.0.renewals.try_send(renewal).is_err() {
+            tracing::debug!(peer = %self.0.id, "a renewal found no connection");
+        }
+    }
+
+    /// Can new streams be opened here?
+    pub fn is_usable(&self) -> bool {
+        !self.0.suspect.load(Relaxed) && self.0.connection.close_reason().is_none()
+    }
+
+    /// Streams open now.
+    pub fn streams(&self) -> usize {
+        Arc::strong_count(&self.0.live) - 1
+    }
+
+    fn is_idle(&self) -> bool {
+        let last = *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+        self.streams() == 0 && last.elapsed() >= LINGER
+    }
+
+    /// A router no longer sees this peer: no new streams; the open ones end unless it answers a probe soon.
+    fn suspect(self) {
+        self.0.suspect.store(true, Relaxed);
+        tokio::spawn(async move {
+            let heard = || self.0.connection.stats().udp_rx.datagrams;
+            let before = heard();
+            self.renew(RenewGrant::default());
+            if timeout(GONE_SILENCE, self.0.connection.closed()).await.is_err() && heard() == before {
+                tracing::debug!(peer = %self.0.id, "peer is gone");
+                self.0.connection.close(close::GONE, b"");
+            }
+        });
+    }
+}
+
+async fn write_renewals(connection: Connection, mut send: SendStream, mut queue: mpsc::Receiver<RenewGrant>) {
+    while let Some(renewal) = queue.recv().await {
+        match timeout(HANDSHAKE_DEADLINE, frame::write_message(&mut send, &renewal)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                // The peer has stopped reading renewals: its streams could not be kept alive anyway.
+                connection.close(close::PROTOCOL, b"");
+                return;
+            }
+        }
+    }
+}
+
+/// The peers of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    slots: Mutex<HashMap<(IdentityId, Tag), Arc<PeerSlot>>>,
+}
+
+/// One connection at a time; whoever needs it while it is made waits for it.
+type PeerSlot = tokio::sync::Mutex<Option<Peer>>;
+
+impl Peers {
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(IdentityId, Tag), Arc<PeerSlot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The live connection to a peer, or a new one.
+    pub(crate) async fn get(&self, node: &Arc<Inner>, id: &IdentityId, tag: Tag) -> Result<Peer, OpenError> {
+        let slot = self.slots().entry((id.clone(), tag)).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(peer) = slot.as_ref().filter(|p| p.is_usable()) {
+            peer.0.touch();
+            return Ok(peer.clone());
+        }
+        let peer = Peer::connect(node, id, tag).await?;
+        *slot = Some(peer.clone());
+        Ok(peer)
+    }
+
+    /// A router said that the holder of this tag is gone.
+    pub(crate) fn gone(&self, tag: Tag) {
+        let slots: Vec<_> =
+            self.slots().iter().filter(|((_, t), _)| *t == tag).map(|(_, s)| s.clone()).collect();
+        for slot in slots {
+            // Locked = being connected: that will fail by itself.
+            if let Ok(slot) = slot.try_lock()
+                && let Some(peer) = slot.clone().filter(Peer::is_usable)
+            {
+                peer.suspect();
+            }
+        }
+    }
+
+    /// Closes connections that nobody uses; returns the tags of those forgotten.
+    pub(crate) fn sweep(&self) -> Vec<Tag> {
+        let mut gone = Vec::new();
+        self.slots().retain(|(_, tag), slot| {
+            let in_use = Arc::strong_count(slot) > 1;
+            let keep = match slot.try_lock() {
+                Err(_) => true,
+                Ok(_) if in_use => true,
+                Ok(peer) => match peer.as_ref() {
+                    None => false,
+                    Some(p) if p.0.connection.close_reason().is_some() => false,
+                    Some(p) if p.is_idle() => {
+                        p.0.connection.close(close::DONE, b"");
+                        false
+                    }
+                    Some(_) => true,
+                },
+            };
+            if !keep {
+                gone.push(*tag);
+            }
+            keep
+        });
+        gone
+    }
+
+    /// Streams open now at all peers.
+    pub(crate) fn streams(&self) -> usize {
+        self.slots().values().filter_map(|s| s.try_lock().ok()?.as_ref().map(Peer::streams)).sum()
+    }
+}
+
+impl Peer {
+    /// Its tag.
+    pub fn tag(&self) -> Tag {
+        self.0.tag
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> &IdentityId {
+        &self.0.id
+    }
+}
