@@ -1,1 +1,42 @@
-//! Work starts here.
+//! The vocabulary of the whole-system tests: everything runs for real, as processes of the built binary.
+//!
+//! ```no_run
+//! use hesper_integration::{Prometheus, Stack, wait_until};
+//! let stack = Stack::start(); // quickstart on free ports in its own directory, an administrator logged in
+//! stack.cli(["create", "service", "metrics"]).ok();
+//! assert_eq!(stack.cli(["create", "service"]).code, 2);
+//! let identity = stack.enroll("node", &["scraped"]); // a file, as `enroll` leaves it
+//! let node = stack.node("host", ["tunnel", "host", "-i", identity.as_str()]);
+//! wait_until("the node is online", Stack::PATIENCE, || node.said("attached"));
+//! ```
+//!
+//! - [`Stack`]: controller and router, in one process ([`Stack::start`]) or in two that can be killed and started again
+//!   ([`Stack::separate`]); in the host's network or in namespaces. [`Stack::cli`] runs one command and gives an [`Output`].
+//! - [`Process`]: a running program. Ends with its guard. A test **fails** when one of ours logged at level ERROR or
+//!   panicked, unless [`Process::forgive`] said so; when a test fails, the last lines of its processes are printed.
+//! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps.
+//! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`.
+//! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`]: the real peers. `cargo xtask test` installs them.
+//!
+//! The tests use `target/<profile>/hesper` (or `$HESPER_BIN`), which `cargo test` does not rebuild:
+//! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
+
+pub mod binaries;
+pub mod http;
+mod netns;
+mod output;
+mod ports;
+mod process;
+mod prometheus;
+pub mod python;
+pub mod sockets;
+mod stack;
+mod wait;
+
+pub use netns::{Lan, Netns};
+pub use output::{Output, run};
+pub use ports::free_port;
+pub use process::Process;
+pub use prometheus::{NodeExporter, Prometheus, Sample};
+pub use stack::{Place, Stack};
+pub use wait::{wait_for, wait_until};
