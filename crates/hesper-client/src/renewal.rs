@@ -121,7 +121,8 @@ pub async fn keep_renewed(
     let mut expiry_reported = false;
     loop {
         let current = credentials.current();
-        sleep_until(next_renewal(current.not_before, current.not_after, rand::rng().random())).await;
+        let due = next_renewal(current.not_before, current.not_after, rand::rng().random());
+        sleep_until(due).await;
         match renew(role, &control, &credentials, OffsetDateTime::now_utc()).await {
             Ok(renewed) => {
                 tracing::info!(until = %renewed.not_after, "certificate renewed");
