@@ -6,6 +6,10 @@
 //! - [`overlay`]: framed messages inside QUIC: on the attach connection (node and router) and at the head of each stream
 //!   (dialer and binder).
 
+/// Metadata key of `Dial`, `Bind`, `Unbind` and `UpdateTerminator`: the tag of the caller's session, 16 hexadecimal digits. Without
+/// it the call is for the session that the identity opened last; programs that share one identity must send it.
+pub const SESSION_METADATA: &str = "hesper-session";
+
 /// Package `hesper.control.v1`.
 pub mod control {
     #![allow(clippy::all, reason = "generated code")]
