@@ -1,0 +1,12 @@
+//! The public face of hesper-pki, exercised with real keys, files and handshakes.
+
+#[cfg(test)]
+mod ca;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod identity_file;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod token;
