@@ -28,7 +28,7 @@ pub fn repository() -> PathBuf {
 /// # Panics
 /// When it is not built.
 pub fn hesper() -> PathBuf {
-    built("hesper", "HESPER_BIN")
+    env::var_os("HESPER_BIN").map_or_else(|| built("hesper"), PathBuf::from)
 }
 
 /// A built program of `examples/`: `reflectz`, `dark-axum`.
@@ -36,11 +36,11 @@ pub fn hesper() -> PathBuf {
 /// # Panics
 /// When it is not built.
 pub fn example(name: &str) -> PathBuf {
-    built(name, "HESPER_EXAMPLE_BIN")
+    built(name)
 }
 
-fn built(name: &str, variable: &str) -> PathBuf {
-    let path = env::var_os(variable).map_or_else(|| profile_directory().join(name), PathBuf::from);
+fn built(name: &str) -> PathBuf {
+    let path = profile_directory().join(name);
     assert!(
         path.is_file(),
         "{} is missing: build it first with `cargo build -p {name}`, or run `cargo xtask test`",

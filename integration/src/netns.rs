@@ -1,78 +1,185 @@
-//! Network namespaces: several hosts on one machine.
+//! Network namespaces: machines of their own, as far as the network goes. Needs root.
 
-use crate::process::run;
+use crate::{
+    binaries,
+    output::{Output, run},
+    wait_until,
+};
 use std::{
-    ffi::OsStr,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    net::Ipv4Addr,
+    path::Path,
+    process::{self, Command},
+    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+    time::Duration,
 };
 
-/// One host with its own network: nothing but loopback until it is linked. Deleted when dropped.
+/// `ip` itself is quick; a loaded machine is not.
+const IP: Duration = Duration::from_secs(30);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+fn unique() -> String {
+    format!("{:x}-{:x}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) -> Output {
+    let mut command = Command::new(binaries::installed("ip", "iproute2"));
+    command.args(arguments);
+    run(command, "", IP)
+}
+
+/// A network namespace with loopback up; gone when dropped.
 pub struct Netns {
     name: String,
-}
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
-fn unique() -> u32 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn ip<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) {
-    let mut command = Command::new("ip");
-    let done = run(command.args(args));
-    assert_eq!(done.code, 0, "{command:?} failed (namespaces need root): {}", done.stderr);
+    /// Interfaces made in it.
+    joined: AtomicU8,
 }
 
 impl Netns {
-    /// A new host; `role` is for people who look at `ip netns`.
+    /// A namespace that reaches nothing yet. `label` helps to read the name.
     ///
     /// # Panics
     /// Without root.
-    pub fn new(role: &str) -> Self {
-        let name = format!("hsp-{}-{}-{role}", std::process::id(), unique());
-        ip(["netns", "add", &name]);
-        ip(["-n", &name, "link", "set", "lo", "up"]);
-        Self { name }
+    #[track_caller]
+    pub fn new(label: &str) -> Self {
+        let name = format!("hesper-{}-{label}", unique());
+        let made = ip(&["netns", "add", &name]);
+        assert!(made.code == 0, "no network namespace (are you root?): {}", made.stderr);
+        let netns = Self { name, joined: AtomicU8::new(0) };
+        netns.ip(&["link", "set", "lo", "up"]);
+        netns
     }
 
-    /// Joins two hosts by a cable of their own; the addresses of this and the other end. There is no route beyond it.
-    pub fn link(&self, other: &Self) -> (String, String) {
-        let n = unique();
-        let (here, there) =
-            (format!("10.{}.{}.1", 64 + n / 256, n % 256), format!("10.{}.{}.2", 64 + n / 256, n % 256));
-        let (a, b) = (format!("ve{n}a"), format!("ve{n}b"));
-        ip([
-            "link",
-            "add",
-            &a,
-            "netns",
-            &self.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            &b,
-            "netns",
-            &other.name,
-        ]);
-        for (host, device, address) in [(self, &a, &here), (other, &b, &there)] {
-            ip(["-n", &host.name, "address", "add", &format!("{address}/24"), "dev", device]);
-            ip(["-n", &host.name, "link", "set", device, "up"]);
-        }
-        (here, there)
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// A command that runs on this host.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(program);
-        command
+    /// A command to be run inside.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        command_in(&self.name, program.as_ref())
+    }
+
+    /// Runs a command inside to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not end.
+    #[track_caller]
+    pub fn run<const N: usize>(&self, words: [&str; N]) -> Output {
+        let [program, arguments @ ..] = words.as_slice() else { panic!("no command") };
+        let mut command = self.command(program);
+        command.args(arguments);
+        run(command, "", IP)
+    }
+
+    /// Changes its network.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    #[track_caller]
+    pub fn ip(&self, arguments: &[&str]) {
+        ip(&[&["-n", &self.name], arguments].concat()).ok();
     }
 }
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        drop(Command::new("ip").args(["netns", "delete", &self.name]).status());
+        // Takes its interfaces along. What still runs inside keeps it alive until it ends, unreachable.
+        let _ = ip(&["netns", "del", &self.name]);
+    }
+}
+
+/// A command to be run in the namespace of this name.
+pub(crate) fn command_in(name: &str, program: &Path) -> Command {
+    let mut command = Command::new(binaries::installed("ip", "iproute2"));
+    command.args(["netns", "exec", name]).arg(program);
+    command
+}
+
+/// A bridge, in a namespace of its own, that namespaces join: one network segment that leads nowhere else.
+pub struct Lan {
+    bridge: Netns,
+    /// Third byte of its addresses.
+    number: u8,
+    hosts: AtomicU8,
+}
+
+impl Lan {
+    /// An empty segment, `10.77.N.0/24` with an N of its own.
+    ///
+    /// # Panics
+    /// Without root.
+    #[track_caller]
+    pub fn new() -> Self {
+        static LANS: AtomicU8 = AtomicU8::new(1);
+        let bridge = Netns::new("lan");
+        bridge.ip(&["link", "add", "br0", "type", "bridge"]);
+        bridge.ip(&["link", "set", "br0", "up"]);
+        Self { bridge, number: LANS.fetch_add(1, Ordering::Relaxed), hosts: AtomicU8::new(1) }
+    }
+
+    /// A new namespace with one interface on this segment, and its address.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    #[track_caller]
+    pub fn host(&self, label: &str) -> (Netns, Ipv4Addr) {
+        let netns = Netns::new(label);
+        let address = self.join(&netns);
+        (netns, address)
+    }
+
+    /// Gives `netns` one (more) interface, on this segment; it does not forward between its interfaces.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    #[track_caller]
+    pub fn join(&self, netns: &Netns) -> Ipv4Addr {
+        let host = self.hosts.fetch_add(1, Ordering::Relaxed);
+        let address = Ipv4Addr::new(10, 77, self.number, host);
+        let inside = format!("eth{}", netns.joined.fetch_add(1, Ordering::Relaxed));
+        let outside = format!("port{host}");
+        // Made inside the bridge's namespace, with the other end put into the host's: nothing to clean up here.
+        let pair = ["link", "add", &outside, "type", "veth", "peer", "name", &inside, "netns", netns.name()];
+        self.bridge.ip(&pair);
+        self.bridge.ip(&["link", "set", &outside, "master", "br0", "up"]);
+        netns.ip(&["addr", "add", &format!("{address}/24"), "dev", &inside]);
+        netns.ip(&["link", "set", &inside, "up"]);
+        wait_until("the interface is up", IP, || {
+            netns.run(["cat", &format!("/sys/class/net/{inside}/operstate")]).stdout.trim() == "up"
+        });
+        address
+    }
+}
+
+impl Default for Lan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Process, http, sockets};
+
+    #[test]
+    fn hosts_of_one_segment_meet_and_others_do_not() {
+        let (here, there) = (Lan::new(), Lan::new());
+        let (server, address) = here.host("server");
+        let (near, _) = here.host("near");
+        let (far, _) = there.host("far");
+        let mut command = server.command(binaries::installed("python3", "python3"));
+        command.args(["-u", "-m", "http.server", "8000", "--directory", "/proc/self/fdinfo"]);
+        let _listening = Process::foreign("http.server", command);
+        let url = format!("http://{address}:8000/");
+        wait_until("it serves", IP, || {
+            http::get_in(Some(&near), &url).is_ok_and(|answer| answer.status == 200)
+        });
+        assert!(http::get_in(Some(&far), &url).is_err(), "no route");
+        let found = sockets::of_namespace(&server);
+        assert_eq!(found.iter().filter(|socket| socket.listens_outside_loopback()).count(), 1, "{found:?}");
+        assert!(sockets::of_namespace(&near).iter().all(|socket| !socket.open));
     }
 }

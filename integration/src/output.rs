@@ -38,7 +38,10 @@ impl Output {
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Self {
         let Output { command, code: found, stdout, stderr } = &self;
-        assert!(*found == code, "exit code {found}, not {code}: {command}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+        assert!(
+            *found == code,
+            "exit code {found}, not {code}: {command}\nstdout:\n{stdout}\nstderr:\n{stderr}"
+        );
         self
     }
 

@@ -118,7 +118,12 @@ impl Process {
     /// # Panics
     /// When the program ends without it, or it does not come `within` that time.
     #[track_caller]
-    pub fn wait_for_line<T>(&mut self, what: &str, within: Duration, mut find: impl FnMut(&str) -> Option<T>) -> T {
+    pub fn wait_for_line<T>(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut find: impl FnMut(&str) -> Option<T>,
+    ) -> T {
         let started = Instant::now();
         let mut seen = 0;
         let log = self.log.clone();
@@ -244,7 +249,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "ended before it is ready")]
     fn a_program_that_ends_early_is_told_at_once() {
-        Process::foreign("sh", shell("exit 3")).wait_for_line("it is ready", Duration::from_secs(60), |_| None::<()>);
+        Process::foreign("sh", shell("exit 3"))
+            .wait_for_line("it is ready", Duration::from_secs(60), |_| None::<()>);
     }
 
     #[test]
@@ -272,7 +278,10 @@ mod tests {
 
     #[test]
     fn signals_reach_it() {
-        let mut process = Process::foreign("sh", shell("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"));
+        let mut process = Process::foreign(
+            "sh",
+            shell("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"),
+        );
         process.wait_for_line("it is up", Duration::from_secs(20), |line| (line == "up").then_some(()));
         process.freeze();
         process.thaw();

@@ -1,158 +1,380 @@
-//! A controller and a router for one test.
+//! A controller and a router with a directory of their own, and the command line logged in to them.
 
-use crate::{
-    binary::hesper,
-    netns::Netns,
-    process::{Output, Process, run},
-};
+use crate::{Netns, Output, Process, binaries, free_port, netns::command_in, output::run};
 use std::{
     ffi::OsStr,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
-use tempfile::TempDir;
 
-/// The administrator's password in every stack.
-const PASSWORD: &str = "only-for-this-test";
+const USER: &str = "admin";
+const PASSWORD: &str = "correct horse battery staple";
+/// What long-running processes log: enough to understand a failure.
+const LOG: &str = "info,hesper=debug";
 
-/// Where and how a stack runs.
-#[derive(Default)]
-pub struct StackOptions<'a> {
-    /// The host it runs on; none = the machine itself, on loopback.
-    pub host: Option<&'a Netns>,
-    /// Addresses by which nodes reach it; none = 127.0.0.1.
-    pub address: Option<String>,
+/// Where something runs: in the host's network or in a namespace, under which address others reach it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    netns: Option<String>,
+    address: Ipv4Addr,
 }
 
-/// `hesper quickstart` in a directory of its own, with a logged-in command line.
-pub struct Stack<'a> {
-    directory: TempDir,
-    host: Option<&'a Netns>,
-    address: String,
-    /// Controller's `host:port`.
-    pub controller: String,
-    /// Router's `host:port`.
-    pub router: String,
-    server: Option<Process>,
-}
+impl Place {
+    /// The host's network, reachable on loopback.
+    pub fn host() -> Self {
+        Self { netns: None, address: Ipv4Addr::LOCALHOST }
+    }
 
-impl Stack<'static> {
-    /// On loopback, on ports that the OS chooses.
-    pub fn start() -> Self {
-        Stack::with(StackOptions::default())
+    /// A namespace (which must outlive what runs in it), reachable on `address`.
+    pub fn namespace(netns: &Netns, address: Ipv4Addr) -> Self {
+        Self { netns: Some(netns.name().to_owned()), address }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        self.netns.as_deref().map_or_else(|| Command::new(program), |netns| command_in(netns, program))
     }
 }
 
-impl<'a> Stack<'a> {
-    /// On a host.
+/// A controller and a router, and where they keep things. Everything ends when it is dropped.
+pub struct Stack {
+    place: Place,
+    controller_port: u16,
+    router_port: u16,
+    /// Running `quickstart`, when they share a process.
+    both: Option<Process>,
+    controller: Option<Process>,
+    router: Option<Process>,
+    // Last: the files outlive the processes.
+    directory: tempfile::TempDir,
+}
+
+impl Stack {
+    /// How long a condition may take to come true. Never reached when all is well.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+    /// How long one command of the command line may take.
+    const COMMAND: Duration = Duration::from_secs(120);
+
+    /// `hesper quickstart` on free ports of the host's loopback, with an administrator logged in.
     ///
     /// # Panics
-    /// When it does not start, or the administrator cannot log in.
-    pub fn with(options: StackOptions<'a>) -> Self {
-        let mut stack = Self {
-            directory: tempfile::Builder::new().prefix("hesper-it-").tempdir().expect("temporary directory"),
-            host: options.host,
-            address: options.address.unwrap_or_else(|| "127.0.0.1".into()),
-            controller: String::new(),
-            router: String::new(),
-            server: None,
-        };
-        stack.start_server(0, 0);
-        let controller = stack.controller.clone();
-        stack.cli(["edge", "login", &controller, "-u", "admin", "-y"]).ok();
+    /// When it does not start.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_at(Place::host())
+    }
+
+    /// As [`start`](Self::start), elsewhere.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_at(place: Place) -> Self {
+        let mut stack = Self::new(place, 0, 0);
+        stack.start_both();
+        stack.login();
         stack
     }
 
-    fn start_server(&mut self, ctrl_port: u16, router_port: u16) {
-        let mut command = self.hesper_command();
-        command.arg("quickstart").arg("--home").arg(self.path("mesh"));
-        command.args(["--ctrl-address", &self.address, "--ctrl-port", &ctrl_port.to_string()]);
-        command.args(["--router-address", &self.address, "--router-port", &router_port.to_string()]);
-        let mut server = Process::spawn("quickstart", &mut command);
-        let ready = server.line("ready ");
-        let field = |name: &str| {
-            let value = ready.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_else(|| panic!("no {name} in {ready:?}")).to_owned()
-        };
-        (self.controller, self.router) = (field("controller"), field("router"));
-        self.server = Some(server);
+    /// `controller run` and `router run` as two processes with the policies of quickstart, an administrator logged in.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[track_caller]
+    pub fn separate() -> Self {
+        Self::separate_at(Place::host())
     }
 
-    /// kill -9 of controller and router together.
-    pub fn kill9(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.kill9();
-        }
+    /// As [`separate`](Self::separate), elsewhere.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[track_caller]
+    pub fn separate_at(place: Place) -> Self {
+        let mut stack = Self::new(place, free_port(), free_port());
+        let (home, port) = (stack.path("controller"), stack.controller_port.to_string());
+        let address = stack.place.address.to_string();
+        let arguments = [
+            "controller",
+            "init",
+            "--home",
+            &home,
+            "--ctrl-address",
+            &address,
+            "--ctrl-port",
+            &port,
+            "-u",
+            USER,
+        ];
+        let mut init = stack.hesper(&stack.place, arguments);
+        init.env("HESPER_PASSWORD", PASSWORD);
+        run(init, "", Self::COMMAND).ok();
+        stack.start_controller();
+        stack.login();
+        let token = stack.path("router.jwt");
+        stack.cli(["create", "edge-router", "router", "-o", &token]).ok();
+        let all = ["--edge-router-roles", "#all"];
+        stack
+            .cli([&["create", "edge-router-policy", "all", "--identity-roles", "#all"], &all[..]].concat())
+            .ok();
+        stack
+            .cli(
+                [&["create", "service-edge-router-policy", "all", "--service-roles", "#all"], &all[..]]
+                    .concat(),
+            )
+            .ok();
+        stack.cli(["router", "enroll", &token, "--home", &stack.path("router")]).ok();
+        stack.start_router();
+        stack
     }
 
-    /// Starts controller and router again, on the same ports.
-    pub fn restart(&mut self) {
-        let port = |address: &str| -> u16 {
-            address
-                .rsplit(':')
-                .next()
-                .and_then(|p| p.parse().ok())
-                .unwrap_or_else(|| panic!("no port in {address}"))
-        };
-        let (ctrl, router) = (port(&self.controller), port(&self.router));
-        self.start_server(ctrl, router);
+    fn new(place: Place, controller_port: u16, router_port: u16) -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("hesper-test-").tempdir().expect("temporary directory");
+        Self { place, controller_port, router_port, both: None, controller: None, router: None, directory }
     }
 
-    /// A file or directory of the test.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+    /// Starts quickstart again, on the same ports and home, after [`kill`](Self::kill).
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_both(&mut self) {
+        let (home, address) = (self.path("home"), self.place.address.to_string());
+        let (controller, router) = (self.controller_port.to_string(), self.router_port.to_string());
+        let arguments = [
+            &["quickstart", "--home", &home, "-u", USER, "-p", PASSWORD][..],
+            &["--ctrl-address", &address, "--ctrl-port", &controller],
+            &["--router-address", &address, "--router-port", &router],
+        ]
+        .concat();
+        let mut process = self.node("quickstart", arguments);
+        self.controller_port = ready(&mut process, "controller");
+        self.router_port = ready(&mut process, "router");
+        self.both = Some(process);
     }
 
-    /// Writes a file of the test; its path.
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    /// Starts the controller, also again after [`kill_controller`](Self::kill_controller).
+    ///
+    /// # Panics
+    /// When it does not start, or runs inside quickstart.
+    #[track_caller]
+    pub fn start_controller(&mut self) {
+        assert!(self.both.is_none(), "made by Stack::start: the controller is not a process of its own");
+        let mut process = self.node("controller", ["controller", "run", "--home", &self.path("controller")]);
+        ready(&mut process, "controller");
+        self.controller = Some(process);
+    }
+
+    /// Starts the router, also again after [`kill_router`](Self::kill_router).
+    ///
+    /// # Panics
+    /// When it does not start, or runs inside quickstart.
+    #[track_caller]
+    pub fn start_router(&mut self) {
+        assert!(self.both.is_none(), "made by Stack::start: the router is not a process of its own");
+        let (home, at) = (self.path("router"), self.router_address());
+        let arguments = ["router", "run", "--home", &home, "--listen", &at, "--advertise", &at];
+        let mut process = self.node("router", arguments);
+        ready(&mut process, "router");
+        self.router = Some(process);
+    }
+
+    /// `kill -9` of quickstart.
+    pub fn kill(&mut self) {
+        self.both = None;
+    }
+
+    /// `kill -9` of the controller, when it is a process of its own.
+    pub fn kill_controller(&mut self) {
+        self.controller = None;
+    }
+
+    /// `kill -9` of the router, when it is a process of its own.
+    pub fn kill_router(&mut self) {
+        self.router = None;
+    }
+
+    /// The process that the controller is or runs in.
+    ///
+    /// # Panics
+    /// When it was killed.
+    pub fn controller(&self) -> &Process {
+        self.controller.as_ref().or(self.both.as_ref()).expect("a running controller")
+    }
+
+    /// The process that the router is or runs in.
+    ///
+    /// # Panics
+    /// When it was killed.
+    pub fn router(&self) -> &Process {
+        self.router.as_ref().or(self.both.as_ref()).expect("a running router")
+    }
+
+    /// `ADDRESS:PORT` of the controller (TCP).
+    pub fn controller_address(&self) -> String {
+        format!("{}:{}", self.place.address, self.controller_port)
+    }
+
+    /// `ADDRESS:PORT` of the router (UDP).
+    pub fn router_address(&self) -> String {
+        format!("{}:{}", self.place.address, self.router_port)
+    }
+
+    /// A path in the stack's directory, as text for an argument.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Writes a file into the stack's directory and gives its path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
-        fs::write(&path, text).expect("write a file of the test");
+        fs::write(&path, text).unwrap_or_else(|e| panic!("cannot write {path}: {e}"));
         path
     }
 
-    /// `hesper`, with this stack's environment, on this stack's host.
-    pub fn hesper_command(&self) -> Command {
-        self.command_on(self.host, hesper())
+    /// Runs one command as the logged-in administrator: `stack.cli(["list", "services", "-j"])`.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn cli(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        self.cli_with(arguments, &[], "")
     }
 
-    /// A program on a host, with this stack's environment.
-    pub fn command_on(&self, host: Option<&Netns>, program: impl AsRef<OsStr>) -> Command {
-        let mut command =
-            host.map_or_else(|| Command::new(program.as_ref()), |host| host.command(program.as_ref()));
-        command.env("HESPER_CONFIG_DIR", self.path("cli")).env("HESPER_PASSWORD", PASSWORD);
-        command.env_remove("HESPER_LOG").current_dir(self.directory.path());
+    /// [`cli`](Self::cli) with more environment variables and with standard input.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn cli_with(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        environment: &[(&str, &str)],
+        input: &str,
+    ) -> Output {
+        let mut command = self.hesper(&self.place, arguments);
+        command.envs(environment.iter().copied());
+        run(command, input, Self::COMMAND)
+    }
+
+    /// Logs the administrator in, as [`start`](Self::start) did.
+    ///
+    /// # Panics
+    /// When the controller refuses.
+    #[track_caller]
+    pub fn login(&self) {
+        let arguments = ["edge", "login", &self.controller_address(), "-u", USER, "-y"];
+        self.cli_with(arguments, &[("HESPER_PASSWORD", PASSWORD)], "").ok();
+    }
+
+    /// Creates an identity with these role attributes, enrolls it, and gives the path of its identity file.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn enroll(&self, name: &str, attributes: &[&str]) -> String {
+        let (token, file) = (self.path(&format!("{name}.jwt")), self.path(&format!("{name}.json")));
+        let mut create = vec!["create", "identity", name, "-o", &token];
+        let attributes = attributes.join(",");
+        if !attributes.is_empty() {
+            create.extend(["-a", &attributes]);
+        }
+        self.cli(create).ok();
+        self.cli(["enroll", &token, "-o", &file]).ok();
+        file
+    }
+
+    /// Starts `hesper` with these arguments as a process that keeps running, next to the controller.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn node(&self, name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Process {
+        self.node_at(&self.place, name, arguments)
+    }
+
+    /// As [`node`](Self::node), elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn node_at(
+        &self,
+        place: &Place,
+        name: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Process {
+        let mut command = self.hesper(place, arguments);
+        command.env("HESPER_LOG", LOG);
+        Process::ours(name, command)
+    }
+
+    /// Starts a program of `examples/` that keeps running.
+    ///
+    /// # Panics
+    /// When it is not built or cannot be started.
+    #[track_caller]
+    pub fn example_at(
+        &self,
+        place: &Place,
+        name: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Process {
+        let mut command = place.command(&binaries::example(name));
+        self.environment(command.args(arguments)).env("HESPER_LOG", LOG);
+        Process::ours(name, command)
+    }
+
+    /// The `hesper` command with the environment of this stack, not yet started.
+    pub fn hesper(&self, place: &Place, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = place.command(&binaries::hesper());
+        self.environment(command.args(arguments));
         command
     }
 
-    /// Runs `hesper ARGS…` as the logged-in administrator.
-    pub fn cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
-        run(self.hesper_command().args(args))
+    /// Runs a bash script in which `hesper` is the built binary and the administrator is logged in.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn script(&self, script: &str) -> Output {
+        let mut command = self.place.command(&binaries::installed("bash", "bash"));
+        let programs = binaries::hesper().parent().map(Path::to_owned).unwrap_or_default();
+        let old = std::env::var_os("PATH").unwrap_or_default();
+        let path =
+            std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&old))).expect("PATH");
+        self.environment(command.args(["-euo", "pipefail", "-c", script])).env("PATH", path);
+        run(command, "", Self::COMMAND)
     }
 
-    /// Creates an identity with role attributes and enrolls it; the path of its identity file.
-    pub fn identity(&self, name: &str, attributes: &[&str]) -> PathBuf {
-        let (jwt, json) = (self.path(&format!("{name}.jwt")), self.path(&format!("{name}.json")));
-        let mut create = self.hesper_command();
-        create.args(["edge", "create", "identity", name, "-o"]).arg(&jwt);
-        if !attributes.is_empty() {
-            create.args(["-a", &attributes.join(",")]);
+    /// Nothing from the developer's own environment, everything into this stack's directory.
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HESPER_") {
+                command.env_remove(name);
+            }
         }
-        run(&mut create).ok();
-        run(self.hesper_command().args(["edge", "enroll"]).arg(&jwt).arg("-o").arg(&json)).ok();
-        json
+        let directory: PathBuf = self.directory.path().to_owned();
+        command
+            .current_dir(&directory)
+            .env("HOME", &directory)
+            .env("HESPER_CONFIG_DIR", directory.join("config"))
+            .env("RUST_BACKTRACE", "1")
     }
+}
 
-    /// Starts a long-running `hesper` command on a host (`None` = the stack's own).
-    pub fn spawn<S: AsRef<OsStr>>(&self, host: Option<&Netns>, args: impl IntoIterator<Item = S>) -> Process {
-        let args: Vec<_> = args.into_iter().map(|a| a.as_ref().to_owned()).collect();
-        let name =
-            format!("hesper {}", args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" "));
-        Process::spawn(name, self.command_on(host.or(self.host), hesper()).args(args))
-    }
-
-    /// The stack's directory.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
+/// The port in `ready … NAME=HOST:PORT …`, which a role prints once it serves.
+#[track_caller]
+fn ready(process: &mut Process, role: &str) -> u16 {
+    process.wait_for_line(&format!("{role} is ready"), Stack::PATIENCE, |line| {
+        let words = line.strip_prefix("ready ")?.split_whitespace();
+        let address = words.filter_map(|word| word.split_once('=')).find(|(name, _)| *name == role)?.1;
+        address.rsplit_once(':')?.1.parse().ok()
+    })
 }
