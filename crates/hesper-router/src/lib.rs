@@ -1,7 +1,36 @@
-//! The router.
+//! The router: one UDP port that carries packets between nodes and cannot read them.
+//!
+//! Nodes hold end-to-end QUIC connections whose connection ids carry tags. Each node attaches to the router over a QUIC
+//! connection of its own, proves which tag is its own, and presents the passes that the controller signed for its dials. From
+//! then on a packet passes if it comes from an attached node's address, names another attached node's tag, and a pass
+//! holds the pair of the two open. Everything else is dropped and counted, and nobody who is not enrolled gets an answer.
+//!
+//! A packet's way, from the wire inwards:
+//! - `socket`: the UDP port; forwards within quinn's own read, without a task in between. `split` cuts merged batches.
+//! - `judge`: forwarded, ours, or dropped (`drops`)? It asks `table` (who is where, which pairs are open), `replay` (is this
+//!   knock new?) and `issued` (is this connection id ours?). All of them are pure.
+//! - `attach`: the attach connections; `admission` checks session tokens and passes, `revoked` what was taken back.
+//! - `control`: the controller's word, kept in `standing` for a start without it; `outage` says what holds meanwhile.
+//! - `core`: what these share. `run` starts and stops it all; `home` is the directory with the router's identity.
 
+mod admission;
+mod attach;
+mod control;
+mod core;
 mod drops;
+mod home;
+mod issued;
+mod judge;
+mod metrics;
 mod outage;
+mod rate;
 mod replay;
+mod revoked;
+mod run;
+mod socket;
 mod split;
+mod standing;
 mod table;
+
+pub use home::{EnrolledRouter, RouterEnrollError, RouterHome, enroll};
+pub use run::{Router, RunOptions, Running, StartError};

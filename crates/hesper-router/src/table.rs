@@ -118,7 +118,12 @@ impl Table {
     }
 
     /// The controller's absence, on which the life of lapsed passes depends.
-    pub(crate) fn outage(&mut self) -> &mut Outage {
+    pub(crate) fn outage(&self) -> Outage {
+        self.outage
+    }
+
+    /// The same, to be told of its begin and end.
+    pub(crate) fn outage_mut(&mut self) -> &mut Outage {
         &mut self.outage
     }
 

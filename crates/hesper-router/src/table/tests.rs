@@ -138,7 +138,7 @@ fn a_pass_outlives_its_time_while_the_controller_is_away() {
     t.attach(A, 1, at(1));
     t.attach(B, 2, at(2));
     t.open(pass("p", A, B, 1_300)).unwrap();
-    t.outage().lost(1_200);
+    t.outage_mut().lost(1_200);
     t.expire(2_199);
     assert_eq!(t.route(at(1).address, B, 2_199), Route::To(at(2)));
     assert_eq!(t.route(at(1).address, B, 2_200), Route::Drop(DropReason::PairClosed), "the grace is over");

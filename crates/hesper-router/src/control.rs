@@ -1,0 +1,188 @@
+//! The router and its controller: one `Watch` call that is always open or about to be.
+//!
+//! The controller says who the router is, which keys count and what is revoked; the router says which sessions are attached. When
+//! the controller is away the router goes on with what it was told last, for the outage grace (see [`crate::outage`]).
+
+use crate::{
+    core::{Core, now_unix},
+    standing::{InvalidState, Standing},
+};
+use hesper_client::{backoff::Backoff, channel::ControlChannel};
+use hesper_model::id::Tag;
+use hesper_proto::control::{
+    RouterHello, RouterReport, RouterRevoked, RouterStatus, RouterUpdate,
+    router_control_client::RouterControlClient, router_report, router_update,
+};
+use rand::Rng;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+/// The controller must answer a new call within this time.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// A status goes at least this often.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// After a change others usually follow: a thousand nodes that attach make one status, not a thousand.
+const STATUS_GATHERING: Duration = Duration::from_millis(50);
+/// First and last ceiling of the waits between attempts.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The time of the last contact is written down this often.
+const CONTACT_INTERVAL: Duration = Duration::from_secs(60);
+/// Reports that wait for a slow controller.
+const REPORTS: usize = 4;
+
+/// What the control task needs.
+pub(crate) struct Control {
+    pub(crate) core: Arc<Core>,
+    pub(crate) channel: ControlChannel,
+    /// UDP addresses that nodes are given.
+    pub(crate) addresses: Vec<String>,
+    /// Where the controller's word is kept.
+    pub(crate) state_file: PathBuf,
+    /// What was kept there.
+    pub(crate) standing: Option<Standing>,
+}
+
+/// Why a watch ended.
+#[derive(Debug, thiserror::Error)]
+enum WatchEnd {
+    #[error("the controller did not answer within {} s", CALL_DEADLINE.as_secs())]
+    Timeout,
+    #[error("the controller refused or cannot be reached")]
+    Status(#[source] Box<Status>),
+    #[error("the controller ended the watch")]
+    Ended,
+    #[error(transparent)]
+    State(#[from] InvalidState),
+}
+
+impl Control {
+    /// Watches for ever, reconnecting with jitter.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1, rand::rng().random());
+        loop {
+            let mut heard = false;
+            let end = self.watch(&mut heard).await;
+            let end = end.err().unwrap_or(WatchEnd::Ended);
+            tracing::warn!(error = &end as &dyn std::error::Error, "no connection to the controller");
+            if heard {
+                backoff.reset();
+                self.remember_contact();
+            }
+            if let Some(standing) = &self.standing {
+                self.core.controller_lost(standing.last_contact);
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn watch(&mut self, heard: &mut bool) -> Result<(), WatchEnd> {
+        let (reports, queue) = mpsc::channel(REPORTS);
+        let hello = RouterHello {
+            addresses: self.addresses.clone(),
+            client: concat!("hesper-router ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        // The queue is empty and its other end is held here.
+        let _ = reports.try_send(report(router_report::Report::Hello(hello)));
+        let mut client = RouterControlClient::new(self.channel.channel());
+        let answer = timeout(CALL_DEADLINE, client.watch(ReceiverStream::new(queue))).await;
+        let updates = answer.map_err(|_| WatchEnd::Timeout)??.into_inner();
+        let core = self.core.clone();
+        tokio::select! {
+            end = self.follow(updates, heard) => end,
+            () = send_status(&core, &reports) => Err(WatchEnd::Ended),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut updates: Streaming<RouterUpdate>,
+        heard: &mut bool,
+    ) -> Result<(), WatchEnd> {
+        let mut contact = interval(CONTACT_INTERVAL);
+        contact.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        contact.reset();
+        loop {
+            tokio::select! {
+                update = updates.message() => {
+                    let Some(update) = update? else { return Err(WatchEnd::Ended) };
+                    if !std::mem::replace(heard, true) {
+                        tracing::info!("connected to the controller");
+                        self.core.controller_back(now_unix());
+                    }
+                    self.apply(update)?;
+                }
+                _ = contact.tick() => self.remember_contact(),
+            }
+        }
+    }
+
+    fn apply(&mut self, update: RouterUpdate) -> Result<(), InvalidState> {
+        match update.update {
+            Some(router_update::Update::State(state)) => {
+                let standing = Standing::from_state(&state, now_unix())?;
+                self.core.tell(&standing);
+                self.standing = Some(standing);
+                self.save();
+            }
+            Some(router_update::Update::Revoked(revoked)) => self.revoke(&revoked),
+            // A controller of a later version may say more than we know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn revoke(&self, revoked: &RouterRevoked) {
+        let tags: Vec<_> = revoked.session_tags.iter().filter_map(|t| Tag::from_slice(t)).collect();
+        let (passes, sessions) = (revoked.pass_ids.len(), tags.len());
+        tracing::info!(passes, sessions, reason = %revoked.reason, "revoked by the controller");
+        self.core.revoke(&revoked.pass_ids, &tags, now_unix());
+    }
+
+    fn remember_contact(&mut self) {
+        if let Some(standing) = &mut self.standing {
+            standing.last_contact = now_unix();
+            self.save();
+        }
+    }
+
+    fn save(&self) {
+        if let Some(Err(error)) = self.standing.as_ref().map(|s| s.save(&self.state_file)) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a start without a controller will not work"
+            );
+        }
+    }
+}
+
+impl From<Status> for WatchEnd {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+fn report(report: router_report::Report) -> RouterReport {
+    RouterReport { report: Some(report) }
+}
+
+/// Reports the attached sessions on every change and every [`STATUS_INTERVAL`]; ends with the call.
+async fn send_status(core: &Core, reports: &mpsc::Sender<RouterReport>) {
+    let mut changes = core.changes();
+    loop {
+        changes.mark_unchanged();
+        let attached = core.tags().iter().map(|tag| tag.0.to_vec()).collect();
+        let status = RouterStatus { attached, draining: core.is_draining() };
+        if reports.send(report(router_report::Report::Status(status))).await.is_err() {
+            return;
+        }
+        // An error means timeout, or that the core is gone; both are told by the next status.
+        if let Ok(Ok(())) = timeout(STATUS_INTERVAL, changes.changed()).await {
+            sleep(STATUS_GATHERING).await;
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the router counts. Hot counters are looked up once, here, and are single atomics afterwards.
+
+use crate::drops::DropReason;
+use hesper_observe::metrics::{Counter, Gauge, Registry};
+
+/// How an attach ended; [`AttachOutcome::name`] is the label value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum AttachOutcome {
+    /// The node is attached.
+    Accepted,
+    /// QUIC or TLS did not come about: wrong certificate, lost packets.
+    HandshakeFailed,
+    /// Not done within the deadline.
+    Timeout,
+    /// The session token was refused.
+    Refused,
+    /// No room for another session or handshake.
+    Full,
+    /// The node did not speak the protocol.
+    Protocol,
+}
+
+impl AttachOutcome {
+    const ALL: [Self; 6] =
+        [Self::Accepted, Self::HandshakeFailed, Self::Timeout, Self::Refused, Self::Full, Self::Protocol];
+
+    /// The outcome as a metric label.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Full => "full",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// The router's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) packets: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) receive_faults: Counter,
+    pub(crate) sessions: Gauge,
+    pub(crate) pairs: Gauge,
+    pub(crate) connected: Gauge,
+    pub(crate) passes_opened: Counter,
+    pub(crate) passes_refused: Counter,
+    drops: [Counter; DropReason::ALL.len()],
+    attaches: [Counter; AttachOutcome::ALL.len()],
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let drops = registry.counters::<Vec<(&'static str, &'static str)>>(
+            "router_packets_dropped",
+            "Packets not forwarded, by reason",
+        );
+        let attaches = registry
+            .counters::<Vec<(&'static str, &'static str)>>("router_attaches", "Attach attempts, by outcome");
+        let passes = registry
+            .counters::<Vec<(&'static str, &'static str)>>("router_passes", "Passes presented, by outcome");
+        Self {
+            packets: registry.counter("router_packets_forwarded", "Packets sent on"),
+            bytes: registry.counter("router_bytes_forwarded", "Bytes of UDP payload sent on"),
+            receive_faults: registry.counter("router_receive_faults", "Failed reads of the UDP socket"),
+            sessions: registry.gauge("router_sessions", "Attached sessions"),
+            pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
+            connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),
+            passes_opened: passes.get_or_create(&vec![("outcome", "opened")]).clone(),
+            passes_refused: passes.get_or_create(&vec![("outcome", "refused")]).clone(),
+            drops: DropReason::ALL.map(|r| drops.get_or_create(&vec![("reason", r.name())]).clone()),
+            attaches: AttachOutcome::ALL
+                .map(|o| attaches.get_or_create(&vec![("outcome", o.name())]).clone()),
+        }
+    }
+
+    /// `datagrams` were dropped.
+    pub(crate) fn dropped(&self, reason: DropReason, datagrams: usize) {
+        self.drops[reason as usize].inc_by(datagrams as u64);
+    }
+
+    /// An attach attempt ended.
+    pub(crate) fn attach(&self, outcome: AttachOutcome) {
+        self.attaches[outcome as usize].inc();
+    }
+}

@@ -1,0 +1,290 @@
+//! Starting and stopping a router.
+
+use crate::{
+    attach,
+    control::Control,
+    core::{Core, now_unix},
+    home::RouterHome,
+    issued::{Generator, IssuedIds},
+    metrics::Metrics,
+    socket::{MAX_DATAGRAM, RouterSocket},
+    standing::{Standing, StandingError},
+};
+use hesper_client::{
+    channel::{ChannelError, ControlChannel},
+    renewal::{RenewAs, keep_renewed},
+};
+use hesper_model::id::Tag;
+use hesper_observe::metrics::{Registry, ServeError, Serving, serve_loopback};
+use hesper_overlay::transport::{attach_transport, close, endpoint_config, server_config};
+use hesper_pki::{
+    credentials::SharedCredentials,
+    identity_file::{IdentityFile, IdentityFileError},
+    spiffe::SpiffeRole,
+    tls,
+};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, crypto::rustls::NoInitialCipherSuite};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// How long nodes have to leave a router that stops.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the last packets (closing the connections) may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// Addresses of attached nodes are looked at this often: the longest time that a node whose address changed stays deaf
+/// after its first packet from there.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// Expired passes and sessions are swept this often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a router runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// UDP address and port to listen on.
+    pub listen: SocketAddr,
+    /// Addresses (`host:port`) that nodes are given; empty = the one it listens on.
+    pub advertise: Vec<String>,
+    /// Loopback address for `/metrics` and `/healthz`.
+    pub metrics: Option<SocketAddr>,
+    /// How long lapsed passes and session tokens are honoured while no controller can be reached; zero = not at all.
+    pub outage_grace: Duration,
+}
+
+impl RunOptions {
+    /// Listens on `listen`, with the defaults for the rest: no metrics, an outage grace of one day.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, advertise: Vec::new(), metrics: None, outage_grace: Duration::from_secs(86_400) }
+    }
+}
+
+/// Why a router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No identity.
+    #[error("the router has no usable identity in {}; enroll it first (hesper router enroll)", home.display())]
+    Identity {
+        /// Its directory.
+        home: PathBuf,
+        /// Why.
+        #[source]
+        source: IdentityFileError,
+    },
+    /// Somebody else's identity.
+    #[error("{} is not the identity of a router but of a {}", path.display(), role.as_str())]
+    NotARouter {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        role: SpiffeRole,
+    },
+    /// The identity names no controller.
+    #[error("the router's identity names no usable controller")]
+    Controller(#[from] ChannelError),
+    /// The port.
+    #[error("cannot listen on UDP {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] ServeError),
+    /// The TLS settings do not fit QUIC.
+    #[error("the TLS settings are not usable for QUIC")]
+    Tls(#[from] NoInitialCipherSuite),
+    /// The QUIC endpoint.
+    #[error("the QUIC endpoint does not start")]
+    Endpoint(#[source] io::Error),
+}
+
+/// A router that is not running; see [`Router::start`].
+#[derive(Debug)]
+pub struct Router;
+
+/// A running router. Dropping it stops it at once; [`Running::shutdown`] lets nodes leave first.
+#[derive(Debug)]
+pub struct Running {
+    local_addr: SocketAddr,
+    metrics: Option<Serving>,
+    core: Arc<Core>,
+    endpoint: Arc<Mutex<Endpoint>>,
+    tasks: JoinSet<()>,
+}
+
+impl Router {
+    /// Starts the router whose identity is in the directory `home`. It serves as soon as its controller has told it its
+    /// tag, or at once if it was told in an earlier run. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]. A controller that cannot be reached is not one: the router goes on trying.
+    pub async fn start(home: &Path, options: RunOptions) -> Result<Running, StartError> {
+        let home = RouterHome::new(home);
+        let (file, credentials) = identity(&home)?;
+        let channel = ControlChannel::new(&file.controllers(), credentials.clone())?;
+        let registry = Registry::new();
+        let core = Arc::new(Core::new(Metrics::new(&registry), options.outage_grace));
+        let standing = kept(&home);
+        if let Some(standing) = &standing {
+            core.tell(standing);
+        }
+        let metrics = match options.metrics {
+            Some(addr) => Some(serve_loopback(addr, registry).await?),
+            None => None,
+        };
+        let port = Port::open(options.listen, core.clone(), credentials.clone())?;
+        let local_addr = port.local_addr;
+        let endpoint = Arc::new(Mutex::new(port.endpoint()?));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(port.keep_serving(endpoint.clone()));
+        tasks.spawn(keep_house(core.clone()));
+        let path = home.identity_file();
+        tasks.spawn(keep_renewed(RenewAs::Router, channel.clone(), credentials, move |renewed| {
+            let renewed = file.renewed(&renewed.chain_pem, &renewed.ca_pem);
+            if let Err(error) = renewed.replace(&path) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the renewed certificate could not be kept"
+                );
+            }
+        }));
+        let addresses = match options.advertise {
+            none if none.is_empty() => vec![local_addr.to_string()],
+            some => some,
+        };
+        let state_file = home.state_file();
+        tasks.spawn(Control { core: core.clone(), channel, addresses, state_file, standing }.run());
+        tracing::info!(%local_addr, "router started");
+        Ok(Running { local_addr, metrics, core, endpoint, tasks })
+    }
+}
+
+impl Running {
+    /// Where it listens (UDP): with the port that the system chose if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where it serves its metrics.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|m| m.local_addr)
+    }
+
+    /// Stops: tells nodes and controller, carries on until every node has left or five seconds have passed, then closes.
+    pub async fn shutdown(mut self) {
+        let mut changes = self.core.changes();
+        self.core.drain();
+        let left = async { while self.core.session_count() > 0 && changes.changed().await.is_ok() {} };
+        if timeout(DRAIN_DEADLINE, left).await.is_err() {
+            tracing::info!(sessions = self.core.session_count(), "nodes were still attached");
+        }
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        endpoint.close(close::DONE, b"the router stops");
+        // What is not delivered by then is found out by the nodes.
+        let _ = timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
+        self.tasks.shutdown().await;
+        tracing::info!("router stopped");
+    }
+}
+
+fn identity(home: &RouterHome) -> Result<(IdentityFile, SharedCredentials), StartError> {
+    let path = home.identity_file();
+    let dir = path.parent().map(Path::to_owned).unwrap_or_default();
+    let read = home.identity().and_then(|file| Ok((file.credentials()?, file)));
+    let (credentials, file) = read.map_err(|source| StartError::Identity { home: dir, source })?;
+    match credentials.id.role {
+        SpiffeRole::Router => Ok((file, SharedCredentials::new(credentials))),
+        role => Err(StartError::NotARouter { path, role }),
+    }
+}
+
+/// What the controller said in an earlier run. A damaged file only means that the controller must say it again.
+fn kept(home: &RouterHome) -> Option<Standing> {
+    Standing::load(&home.state_file()).unwrap_or_else(|error: StandingError| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the controller");
+        None
+    })
+}
+
+/// The UDP port and what an endpoint on it needs.
+struct Port {
+    local_addr: SocketAddr,
+    socket: Arc<RouterSocket>,
+    core: Arc<Core>,
+    issued: IssuedIds,
+    config: ServerConfig,
+}
+
+impl Port {
+    fn open(listen: SocketAddr, core: Arc<Core>, credentials: SharedCredentials) -> Result<Self, StartError> {
+        let config = server_config(tls::peer_server(credentials), attach_transport(), true)?;
+        let issued = IssuedIds::new();
+        let socket = RouterSocket::bind(listen, core.clone(), issued.clone());
+        let socket = Arc::new(socket.map_err(|e| StartError::Listen(listen, e))?);
+        let local_addr =
+            quinn::AsyncUdpSocket::local_addr(&*socket).map_err(|e| StartError::Listen(listen, e))?;
+        Ok(Self { local_addr, socket, core, issued, config })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, StartError> {
+        Endpoint::new_with_abstract_socket(
+            self.endpoint_config(),
+            Some(self.config.clone()),
+            self.socket.clone(),
+            Arc::new(TokioRuntime),
+        )
+        .map_err(StartError::Endpoint)
+    }
+
+    fn endpoint_config(&self) -> EndpointConfig {
+        let unknown = Tag([0; 8]);
+        let mut config = endpoint_config(unknown);
+        let (core, ids) = (self.core.clone(), self.issued.clone());
+        config.cid_generator(move || {
+            let core = core.clone();
+            // Before the controller has told the tag no packet reaches the endpoint, so none is made.
+            let tag = move || core.told().map_or(unknown, |told| told.tag);
+            Box::new(Generator { ids: ids.clone(), tag })
+        });
+        // The constant is in the range that QUIC allows (RFC 9000, 18.2).
+        let _ = config.max_udp_payload_size(MAX_DATAGRAM);
+        config
+    }
+
+    /// Accepts nodes; should the endpoint ever end by itself, a new one takes over and the nodes attach anew.
+    async fn keep_serving(self, current: Arc<Mutex<Endpoint>>) {
+        loop {
+            let endpoint = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            attach::accept(self.core.clone(), endpoint).await;
+            if self.core.is_draining() {
+                return;
+            }
+            tracing::error!("the QUIC endpoint ended unexpectedly; starting another one");
+            match self.endpoint() {
+                Ok(endpoint) => *current.lock().unwrap_or_else(PoisonError::into_inner) = endpoint,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "no QUIC endpoint");
+                    tokio::time::sleep(SWEEP_INTERVAL).await;
+                }
+            }
+        }
+    }
+}
+
+async fn keep_house(core: Arc<Core>) {
+    let (mut follow, mut sweep) = (interval(FOLLOW_INTERVAL), interval(SWEEP_INTERVAL));
+    for timer in [&mut follow, &mut sweep] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    loop {
+        tokio::select! {
+            _ = follow.tick() => core.follow_addresses(),
+            _ = sweep.tick() => core.sweep(now_unix()),
+        }
+    }
+}

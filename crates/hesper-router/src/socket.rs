@@ -1,0 +1,277 @@
+//! The router's one UDP port: shared by its own QUIC endpoint and by everything it forwards.
+//!
+//! quinn polls this socket. What is for the router is left in quinn's buffers; everything else is sent on within the same call,
+//! without a task, a queue or a copy in between. A full send buffer drops, and no ordinary fault is ever returned as an error:
+//! an `Err` from `poll_recv` would end the endpoint, one from `try_send` a connection.
+
+use crate::{
+    core::{Core, now_unix},
+    drops::DropReason,
+    issued::IssuedIds,
+    judge::{Judge, Verdict},
+    replay::ReplayFilter,
+    split::{self, Run},
+    table::Place,
+};
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState},
+};
+use std::{
+    fmt,
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    ops::Range,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{io::Interest, net::UdpSocket};
+
+/// Kernel buffers: bursts of a few milliseconds at 10 Gbit/s.
+const BUFFER_BYTES: usize = 4 << 20;
+/// Receive calls that are forwarded before quinn gets a turn even though nothing was for it: at most 32 buffers each.
+const BATCHES_PER_POLL: usize = 8;
+/// Failed reads in a row after which the socket rests, so that a broken one does not keep a core busy.
+const MAX_FAULTS_IN_A_ROW: usize = 8;
+/// How long it rests.
+const FAULT_PAUSE: Duration = Duration::from_millis(50);
+/// The packet is longer than the link's MTU (`errno`).
+const EMSGSIZE: i32 = if cfg!(target_os = "linux") { 90 } else { 40 };
+
+/// See the module.
+pub(crate) struct RouterSocket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    core: Arc<Core>,
+    issued: IssuedIds,
+    knocks: Mutex<ReplayFilter>,
+}
+
+impl fmt::Debug for RouterSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RouterSocket").field(&self.io).finish()
+    }
+}
+
+impl RouterSocket {
+    /// Binds the port. Must be called inside a tokio runtime.
+    pub(crate) fn bind(listen: SocketAddr, core: Arc<Core>, issued: IssuedIds) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(listen)?;
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new((&socket).into())?;
+        for set in [UdpSocketState::set_recv_buffer_size, UdpSocketState::set_send_buffer_size] {
+            if let Err(error) = set(&state, (&socket).into(), BUFFER_BYTES) {
+                tracing::info!(%error, "the UDP socket keeps its default buffer size");
+            }
+        }
+        Ok(Self { io: UdpSocket::from_std(socket)?, state, core, issued, knocks: Mutex::default() })
+    }
+
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta))
+    }
+
+    /// Forwards what is for others and leaves what is for quinn. True if something is.
+    fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
+        let told = self.core.told();
+        let table = self.core.table();
+        let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judge = Judge {
+            table: &table,
+            knock_secret: told.as_ref().map(|t| &t.knock_secret),
+            knocks: &mut knocks,
+            issued: &self.issued,
+            now: now_unix(),
+        };
+        let mut any = false;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let batch = Batch { bytes: &buf[..meta.len], stride: meta.stride, ecn: meta.ecn };
+            let mine = self.forward(&batch, meta.addr, &mut judge);
+            meta.len = keep(buf, &mine);
+            any |= meta.len > 0;
+        }
+        any
+    }
+
+    /// Sends on one buffer's datagrams and returns those that are for the router itself.
+    fn forward(&self, batch: &Batch<'_>, source: SocketAddr, judge: &mut Judge<'_>) -> Vec<Range<usize>> {
+        let mut mine = Vec::new();
+        let mut verdicts = judge.of(source);
+        for Run { key, bytes, datagrams } in split::runs(batch.bytes, batch.stride, &mut verdicts) {
+            match key {
+                Verdict::To(place) => self.send_run(&Batch { bytes: &batch.bytes[bytes], ..*batch }, place),
+                Verdict::Mine => mine.push(bytes),
+                Verdict::Drop(reason) => self.core.metrics.dropped(reason, datagrams),
+            }
+        }
+        mine
+    }
+
+    fn send_run(&self, run: &Batch<'_>, to: Place) {
+        for piece in split::pieces(run.bytes.len(), run.stride, self.state.max_gso_segments()) {
+            self.send_piece(&Batch { bytes: &run.bytes[piece], ..*run }, to);
+        }
+    }
+
+    /// One call for the whole piece; where the kernel or the network card does not cut it up, one per datagram.
+    fn send_piece(&self, piece: &Batch<'_>, to: Place) {
+        let datagrams = piece.bytes.len().div_ceil(piece.stride.max(1));
+        let reason = match self.send_once(piece, to) {
+            Ok(()) => {
+                self.core.metrics.packets.inc_by(datagrams as u64);
+                self.core.metrics.bytes.inc_by(piece.bytes.len() as u64);
+                return;
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => DropReason::SocketFull,
+            Err(_) if datagrams > 1 => {
+                for single in piece.bytes.chunks(piece.stride) {
+                    self.send_piece(&Batch { bytes: single, ..*piece }, to);
+                }
+                return;
+            }
+            Err(e) if e.raw_os_error() == Some(EMSGSIZE) => DropReason::TooBig,
+            Err(error) => {
+                tracing::debug!(%error, "a packet could not be forwarded");
+                DropReason::SendFailed
+            }
+        };
+        self.core.metrics.dropped(reason, datagrams);
+    }
+
+    fn send_once(&self, piece: &Batch<'_>, to: Place) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: to.address,
+            ecn: piece.ecn,
+            contents: piece.bytes,
+            segment_size: (piece.bytes.len() > piece.stride).then_some(piece.stride),
+            src_ip: to.local_ip,
+        };
+        self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
+    }
+}
+
+/// Datagrams of `stride` bytes each, the last one maybe shorter, that belong together.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    ecn: Option<EcnCodepoint>,
+}
+
+/// Moves `ranges` to the front of the buffer; returns their length. The shape (all of one length but the last) stays.
+fn keep(buf: &mut [u8], ranges: &[Range<usize>]) -> usize {
+    let mut end = 0;
+    for range in ranges {
+        buf.copy_within(range.clone(), end);
+        end += range.len();
+    }
+    end
+}
+
+impl AsyncUdpSocket for RouterSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable { socket: self, waiting: None })
+    }
+
+    /// quinn's own packets. A full buffer is quinn's to wait for; any other fault is a lost packet.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit))
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let (mut batches, mut faults) = (0, 0);
+        loop {
+            // Fails only when the runtime is shutting down.
+            ready!(self.io.poll_recv_ready(cx))?;
+            match self.receive(bufs, meta) {
+                Ok(n) => {
+                    batches += 1;
+                    let mine = self.sort(&mut bufs[..n], &mut meta[..n]);
+                    if mine || batches == BATCHES_PER_POLL {
+                        // Buffers without anything for quinn are empty; they still count as work done.
+                        return Poll::Ready(Ok(n));
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    self.core.metrics.receive_faults.inc();
+                    faults += 1;
+                    if faults == MAX_FAULTS_IN_A_ROW {
+                        tracing::warn!(%error, "the UDP socket cannot be read; trying again");
+                        let waker = cx.waker().clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(FAULT_PAUSE).await;
+                            waker.wake();
+                        });
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// quinn sizes a buffer for this many datagrams of [`MAX_DATAGRAM`] bytes; one such buffer holds whatever the kernel merges.
+    fn max_receive_segments(&self) -> usize {
+        1
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+}
+
+/// Longest UDP payload over IPv4 and IPv6: what is forwarded may be larger than what our own endpoint sends.
+pub(crate) const MAX_DATAGRAM: u16 = 65_527;
+
+/// One connection's wait for room in the send buffer. Each has a future of its own: the socket itself remembers one waker only,
+/// and the others would sleep for ever.
+struct Writable {
+    socket: Arc<RouterSocket>,
+    waiting: Option<Waiting>,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Writable").field(&self.socket).finish()
+    }
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.socket.clone();
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(async move { socket.io.writable().await }));
+        let done = ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_moves_to_the_front() {
+        let mut buf = *b"aabbccddee";
+        assert_eq!(keep(&mut buf, &[2..4, 6..9]), 5);
+        assert_eq!(&buf[..5], b"bbdde");
+        assert_eq!(keep(&mut buf, &[]), 0);
+    }
+}
