@@ -232,14 +232,14 @@ impl Node {
     /// Attaches to exactly these routers, in this order of preference; those that stay are not disturbed.
     pub fn set_routers(&self, targets: Vec<AttachTarget>) {
         let mut attachments = lock(&self.inner.attachments);
-        let removed: Vec<_> = attachments
-            .extract_if(.., |id, _| !targets.iter().any(|t| t.router_id == *id))
-            .map(|(_, attachment)| attachment)
-            .collect();
-        for attachment in removed {
-            self.inner.socket.remove_leg(attachment.slot);
-            self.inner.socket.update(|t| t.remove_router(attachment.slot));
-        }
+        attachments.retain(|id, attachment| {
+            let keep = targets.iter().any(|t| t.router_id == *id);
+            if !keep {
+                self.inner.socket.remove_leg(attachment.slot);
+                self.inner.socket.update(|t| t.remove_router(attachment.slot));
+            }
+            keep
+        });
         for (rank, target) in targets.into_iter().enumerate() {
             if let Some(attachment) = attachments.get_mut(&target.router_id) {
                 attachment.rank = rank;
