@@ -3,6 +3,7 @@
 //! - [`cli`]: what was typed. One file per group of commands; clap refuses the rest with exit code 2.
 //! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
 //! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
+//! - [`enrollment_file`]: from a token file to an identity file.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -12,6 +13,7 @@ mod api_client;
 mod cli;
 mod config_store;
 mod edge;
+mod enrollment_file;
 mod first_contact;
 mod new_file;
 mod output;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hesper_model::entity::Kind;
 use hesper_policy::advise::Advice;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// How the advice is read. Not shown with `-q`.
@@ -78,52 +79,30 @@ impl AdvisorCommand {
     /// The identity or the service is unknown, or the controller refused.
     pub(crate) async fn run(self) -> Result<()> {
         let (identity, service, side, show) = match self {
-            Self::Identities(of) => (of.identity, of.service, Kind::Identity, of.show),
-            Self::Services(of) => (of.identity, of.service, Kind::Service, of.show),
+            Self::Identities(of) => (of.identity, of.service, "identity", of.show),
+            Self::Services(of) => (of.identity, of.service, "service", of.show),
         };
         let session = Session::open(&show.api)?;
-        let identities = targets(&session, Kind::Identity, identity.as_deref(), side).await?;
-        let services = targets(&session, Kind::Service, service.as_deref(), side).await?;
-        let mut advice = Vec::new();
-        for identity in &identities {
-            for service in &services {
-                let query: Vec<(&str, &str)> = [("identity", identity), ("service", service)]
-                    .into_iter()
-                    .filter_map(|(name, id)| id.as_deref().map(|id| (name, id)))
-                    .collect();
-                let answer = session.get(Action::Listing, "policy-advice", &query).await?;
-                advice.extend(answer.get("data").and_then(Value::as_array).cloned().unwrap_or_default());
+        let mut query = vec![("by", side.to_owned()), ("limit", "none".to_owned())];
+        for (name, kind, typed) in
+            [("identity", Kind::Identity, identity), ("service", Kind::Service, service)]
+        {
+            if let Some(typed) = typed {
+                query.push((name, requests::id_of(&session, kind, &typed).await?));
             }
         }
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = session.get(Action::Listing, "policy-advice", &query).await?;
         if show.api.output_json {
-            return Ok(output::json(&Value::Array(advice))?);
+            return Ok(output::json(&answer)?);
         }
         if !show.quiet {
             output::line(LEGEND)?;
         }
-        for one in advice {
-            let one: Advice =
-                serde_json::from_value(one).context("the controller's advice is not understood")?;
+        for one in answer.get("data").and_then(Value::as_array).into_iter().flatten() {
+            let one = Advice::deserialize(one).context("the controller's advice is not understood")?;
             output::line(format_args!("{one}\n"))?;
         }
         Ok(())
     }
-}
-
-/// The ids to ask about: the one named; of the side looked from all there are; of the other side none in particular.
-async fn targets(
-    session: &Session,
-    kind: Kind,
-    named: Option<&str>,
-    side: Kind,
-) -> Result<Vec<Option<String>>> {
-    if let Some(name) = named {
-        return Ok(vec![Some(requests::id_of(session, kind, name).await?)]);
-    }
-    if kind != side {
-        return Ok(vec![None]);
-    }
-    let answer = requests::list(session, kind.plural(), Some("true sort by name limit none")).await?;
-    let all = answer.get("data").and_then(Value::as_array).into_iter().flatten();
-    Ok(all.filter_map(|e| e.get("id").and_then(Value::as_str)).map(|id| Some(id.to_owned())).collect())
 }

@@ -8,7 +8,6 @@ use super::{
 use crate::edge::draft::Draft;
 use clap::Args;
 use hesper_model::entity::Kind;
-use serde_json::json;
 
 /// Creates an edge router.
 #[derive(Args, Debug)]
@@ -50,9 +49,6 @@ impl CreateEdgeRouter {
             .set("noTraversal", self.no_traversal)
             .set("disabled", self.disabled);
         self.tags.apply(&mut draft);
-        // As for identities: no token where nobody could read it.
-        let wants_token = self.output.jwt_output_file.is_some() || self.api.output_json;
-        draft.set("enrollment", json!({"ott": wants_token}));
         NewEntity::new(Kind::EdgeRouter, Some(self.name), draft, self.api)
             .with_token(self.output.jwt_output_file)
     }

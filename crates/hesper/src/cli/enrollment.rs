@@ -8,6 +8,9 @@ use crate::edge::draft::Draft;
 use clap::{Args, Subcommand};
 use hesper_model::entity::Kind;
 
+/// The controller allows a month.
+const MAX_MINUTES: i64 = 31 * 24 * 60;
+
 /// The methods of enrollment.
 #[derive(Subcommand, Debug)]
 pub(crate) enum CreateEnrollment {
@@ -24,7 +27,7 @@ pub(crate) struct Token {
     #[arg(value_name = "ID|NAME")]
     target: String,
     /// How long the token is good, in minutes
-    #[arg(short = 'd', long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'd', long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
     duration: u32,
     #[command(flatten)]
     output: JwtOutput,

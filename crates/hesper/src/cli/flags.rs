@@ -26,9 +26,6 @@ pub(crate) struct ApiArgs {
     /// Give up on the controller after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
-    /// Log what is done, on standard error
-    #[arg(long)]
-    pub(crate) verbose: bool,
 }
 
 /// Free-form tags.
@@ -136,13 +133,19 @@ pub(crate) enum Semantic {
     AllOf,
 }
 
+impl Semantic {
+    /// As the API writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnyOf => "AnyOf",
+            Self::AllOf => "AllOf",
+        }
+    }
+}
+
 impl From<Semantic> for Value {
     fn from(semantic: Semantic) -> Self {
-        match semantic {
-            Semantic::AnyOf => "AnyOf",
-            Semantic::AllOf => "AllOf",
-        }
-        .into()
+        semantic.as_str().into()
     }
 }
 

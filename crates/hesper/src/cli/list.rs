@@ -3,7 +3,7 @@
 use super::flags::{ApiArgs, Semantic};
 use crate::{
     api_client::Session,
-    edge::{kinds, requests, role_filter},
+    edge::{kinds, requests},
     output,
 };
 use anyhow::Result;
@@ -35,11 +35,11 @@ pub(crate) struct ListArgs {
 pub(crate) struct ListByRoleArgs {
     /// Which ones, in OpenZiti's filter language: 'name contains "x" sort by name limit none'
     filter: Option<String>,
-    /// Only those that these roles (#attribute, @id, #all) match
+    /// Only those that these roles (#attribute, @name, #all) match
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
-    role_filters: Option<Vec<String>>,
+    role_filters: Vec<String>,
     /// How several roles combine
-    #[arg(long, value_enum, default_value = "AllOf")]
+    #[arg(long, value_enum, default_value = "AnyOf")]
     role_semantic: Semantic,
     #[command(flatten)]
     show: ShowArgs,
@@ -51,7 +51,7 @@ pub(crate) struct ListServicesArgs {
     #[command(flatten)]
     list: ListByRoleArgs,
     /// Only what this identity may dial or bind
-    #[arg(long, value_name = "ID|NAME")]
+    #[arg(long, value_name = "ID|NAME", conflicts_with = "role_filters")]
     as_identity: Option<String>,
 }
 
@@ -91,14 +91,25 @@ related!(
     "identities",
     "edge-routers"
 );
-related!(OfIdentity, Identity, "services", "service-policies", "edge-router-policies", "edge-routers");
+related!(
+    OfIdentity,
+    Identity,
+    "services",
+    "service-policies",
+    "edge-router-policies",
+    "edge-routers",
+    "terminators",
+    "enrollments"
+);
 related!(
     OfEdgeRouter,
     EdgeRouter,
     "identities",
     "services",
     "edge-router-policies",
-    "service-edge-router-policies"
+    "service-edge-router-policies",
+    "terminators",
+    "enrollments"
 );
 related!(OfServicePolicy, ServicePolicy, "services", "identities");
 related!(OfEdgeRouterPolicy, EdgeRouterPolicy, "edge-routers", "identities");
@@ -133,6 +144,12 @@ pub(crate) enum ListCommand {
     Terminators(ListArgs),
     /// All enrollments
     Enrollments(ListArgs),
+    /// Role attributes of identities
+    IdentityRoleAttributes(ListArgs),
+    /// Role attributes of services
+    ServiceRoleAttributes(ListArgs),
+    /// Role attributes of edge routers
+    EdgeRouterRoleAttributes(ListArgs),
     /// How many there are of each
     Summary(ShowArgs),
     /// What belongs to an identity
@@ -174,6 +191,11 @@ impl ListCommand {
             Self::ServiceEdgeRouterPolicies(args) => plain(Kind::ServiceEdgeRouterPolicy, args).await,
             Self::Terminators(args) => plain(Kind::Terminator, args).await,
             Self::Enrollments(args) => plain(Kind::Enrollment, args).await,
+            Self::IdentityRoleAttributes(args) => role_attributes("identity-role-attributes", args).await,
+            Self::ServiceRoleAttributes(args) => role_attributes("service-role-attributes", args).await,
+            Self::EdgeRouterRoleAttributes(args) => {
+                role_attributes("edge-router-role-attributes", args).await
+            }
             Self::Summary(show) => summary(&show).await,
             Self::Identity(args) => args.run().await,
             Self::Service(args) => args.run().await,
@@ -194,17 +216,19 @@ async fn plain(kind: Kind, args: ListArgs) -> Result<()> {
 }
 
 async fn by_role(kind: Kind, args: ListByRoleArgs, as_identity: Option<String>) -> Result<()> {
-    let filter =
-        role_filter::combine(args.filter.as_deref(), args.role_filters.as_deref(), args.role_semantic)?;
     let session = Session::open(&args.show.api)?;
-    let path = match as_identity {
-        None => kind.plural().to_owned(),
+    let answer = match as_identity {
+        None => {
+            let semantic = args.role_semantic.as_str();
+            requests::list_by_roles(&session, kind, args.filter.as_deref(), &args.role_filters, semantic)
+                .await?
+        }
         Some(identity) => {
             let id = requests::id_of(&session, Kind::Identity, &identity).await?;
-            format!("identities/{id}/{}", kind.plural())
+            let path = format!("identities/{id}/{}", kind.plural());
+            requests::list(&session, &path, args.filter.as_deref()).await?
         }
     };
-    let answer = requests::list(&session, &path, filter.as_deref()).await?;
     show(kind, &answer, &args.show)
 }
 
@@ -234,15 +258,25 @@ async fn summary(args: &ShowArgs) -> Result<()> {
     Ok(output::line(if args.csv { grid.csv() } else { grid.boxed() })?)
 }
 
+async fn role_attributes(path: &str, args: ListArgs) -> Result<()> {
+    let session = Session::open(&args.show.api)?;
+    let answer = requests::list(&session, path, args.filter.as_deref()).await?;
+    print(&answer, &args.show, kinds::role_attributes)
+}
+
 fn show(kind: Kind, answer: &Value, args: &ShowArgs) -> Result<()> {
+    print(answer, args, |entities| kinds::grid(kind, entities))
+}
+
+fn print(answer: &Value, args: &ShowArgs, grid: impl Fn(&[Value]) -> output::Grid) -> Result<()> {
     if args.api.output_json {
         return Ok(output::json(answer)?);
     }
-    let entities = answer.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let grid = kinds::grid(kind, entities);
+    let items = answer.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let grid = grid(items);
     if args.csv {
         return Ok(output::line(grid.csv())?);
     }
     output::line(grid.boxed())?;
-    Ok(output::line(output::paging(entities.len(), answer.get("meta").unwrap_or(&Value::Null)))?)
+    Ok(output::line(output::paging(items.len(), answer.get("meta").unwrap_or(&Value::Null)))?)
 }

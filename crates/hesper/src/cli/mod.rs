@@ -8,6 +8,7 @@ mod config;
 mod create;
 mod delete;
 mod edge_router;
+mod enroll;
 mod enrollment;
 pub(crate) mod flags;
 mod identity;
@@ -20,13 +21,20 @@ mod terminator;
 mod update;
 
 use crate::output;
-use anyhow::Result;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use anyhow::{Context, Result};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use hesper_observe::logs::{self, Base, Format};
 
 /// Zero-trust overlay network for telemetry: metrics and traces over a mesh that shows nothing.
 #[derive(Parser, Debug)]
 #[command(name = "hesper", version, max_term_width = 110)]
 pub(crate) struct Cli {
+    /// Log more, on standard error; twice for even more
+    #[arg(short = 'v', long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+    /// The form of log lines: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    log_format: Format,
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -95,6 +103,8 @@ pub(crate) enum EdgeVerb {
         #[command(subcommand)]
         kind: show::ShowCommand,
     },
+    /// Redeem a one-time token for an identity file
+    Enroll(enroll::EnrollArgs),
     /// Find out why an identity cannot use a service
     PolicyAdvisor {
         /// From which side to look
@@ -118,6 +128,9 @@ impl Cli {
     /// # Errors
     /// Whatever kept it from being done.
     pub(crate) async fn run(self) -> Result<()> {
+        let base = Base::Command;
+        logs::init(logs::Options { verbosity: self.verbose, base, format: self.log_format })
+            .context("cannot log")?;
         match self.command {
             Command::Edge(verb) | Command::EdgeGroup { command: EdgeCommand::Verb(verb) } => verb.run().await,
             Command::Completion(args) => args.run(),
@@ -135,6 +148,7 @@ impl EdgeVerb {
             Self::Update { kind } => kind.run().await,
             Self::Delete { kind } => kind.run().await,
             Self::Show { kind } => kind.run().await,
+            Self::Enroll(args) => args.run().await,
             Self::PolicyAdvisor { side } => side.run().await,
             Self::Version => Ok(output::line(format_args!("hesper {}", env!("CARGO_PKG_VERSION")))?),
         }

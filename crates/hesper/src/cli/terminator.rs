@@ -20,7 +20,7 @@ pub(crate) struct CreateTerminator {
     address: String,
     /// Id or name of the identity that hosts it
     #[arg(long, value_name = "ID|NAME")]
-    host: Option<String>,
+    host: String,
     /// How it is served
     #[arg(long, default_value = "edge_transport")]
     binding: String,
@@ -46,7 +46,7 @@ impl CreateTerminator {
         draft
             .refer("serviceId", Kind::Service, Some(&self.service))
             .refer("routerId", Kind::EdgeRouter, Some(&self.router))
-            .refer("hostId", Kind::Identity, self.host.as_deref())
+            .refer("hostId", Kind::Identity, Some(&self.host))
             .set("address", self.address)
             .set("binding", self.binding)
             .set_some("cost", self.cost)

@@ -105,6 +105,11 @@ pub(crate) fn summary(counts: &Value) -> Grid {
     Grid { headers: vec!["Entity Type", "Count"], rows: rows.collect() }
 }
 
+/// Role attributes as rows.
+pub(crate) fn role_attributes(attributes: &[Value]) -> Grid {
+    Grid { headers: vec!["Role Attribute"], rows: attributes.iter().map(|a| vec![cell(Some(a))]).collect() }
+}
+
 /// The name in a display field, or the id beside it.
 fn named(entity: &Value, display: &str, id: &str) -> String {
     cell(entity.get(display).and_then(|d| d.get("name")).or_else(|| entity.get(id)))

@@ -3,4 +3,3 @@
 pub(crate) mod draft;
 pub(crate) mod kinds;
 pub(crate) mod requests;
-pub(crate) mod role_filter;

@@ -31,6 +31,26 @@ pub(crate) async fn list(session: &Session, path: &str, filter: Option<&str>) ->
     session.get(Action::Listing, path, &query).await
 }
 
+/// Lists the entities of a kind that both the filter and the roles (`@name` allowed) select.
+///
+/// # Errors
+/// A name in the roles is unknown, the controller cannot be reached or refused.
+pub(crate) async fn list_by_roles(
+    session: &Session,
+    kind: Kind,
+    filter: Option<&str>,
+    roles: &[String],
+    semantic: &str,
+) -> Result<Value> {
+    let mut query: Vec<(&str, String)> = filter.into_iter().map(|f| ("filter", f.to_owned())).collect();
+    for role in roles.iter().filter(|r| !r.is_empty()) {
+        query.push(("roleFilter", role_with_id(session, kind, role).await?));
+    }
+    query.push(("roleSemantic", semantic.to_owned()));
+    let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    session.get(Action::Listing, kind.plural(), &query).await
+}
+
 /// Creates an entity and returns the whole answer.
 ///
 /// # Errors
@@ -52,7 +72,7 @@ pub(crate) async fn update(session: &Session, kind: Kind, target: &str, draft: D
 
 /// What is still missing before a service can be dialed, as one line; none when nothing is, or when it cannot be told.
 pub(crate) async fn hint(session: &Session, kind: Kind, id: &str) -> Option<String> {
-    let query = [(if kind == Kind::Service { "service" } else { "service-policy" }, id)];
+    let query = [(if kind == Kind::Service { "service" } else { "servicePolicy" }, id)];
     let answer = session.get(Action::Listing, "hints", &query).await.ok()?;
     answer.pointer("/data/hint").and_then(Value::as_str).map(str::to_owned)
 }
@@ -115,6 +135,14 @@ pub(crate) async fn id_of(session: &Session, kind: Kind, typed: &str) -> Result<
     }
 }
 
+/// `@name` → `@id`; everything else stays.
+async fn role_with_id(session: &Session, kind: Kind, role: &str) -> Result<String> {
+    match role.strip_prefix('@') {
+        Some(name) if !name.is_empty() => Ok(format!("@{}", id_of(session, kind, name).await?)),
+        _ => Ok(role.to_owned()),
+    }
+}
+
 async fn resolve(session: &Session, draft: Draft) -> Result<Map<String, Value>> {
     let mut body = draft.body;
     for Reference { field, kind, names } in draft.references {
@@ -130,10 +158,7 @@ async fn resolve(session: &Session, draft: Draft) -> Result<Map<String, Value>> 
             Names::Roles(roles) => {
                 let mut resolved = Vec::with_capacity(roles.len());
                 for role in &roles {
-                    resolved.push(Value::from(match role.strip_prefix('@') {
-                        Some(name) if !name.is_empty() => format!("@{}", id_of(session, kind, name).await?),
-                        _ => role.clone(),
-                    }));
+                    resolved.push(Value::from(role_with_id(session, kind, role).await?));
                 }
                 Value::Array(resolved)
             }
