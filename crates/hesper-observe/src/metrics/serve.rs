@@ -31,7 +31,8 @@ pub fn routes(registry: Registry, health: Health) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(healthz))
 }
 
-fn exposition(headers: &HeaderMap, registry: &Registry) -> Response {
+/// The answer to a scrape with these request headers, for servers that mount `/metrics` themselves.
+pub fn exposition(headers: &HeaderMap, registry: &Registry) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let (kind, text) = if classic::wants_open_metrics(accept) {
         (CONTENT_TYPE, registry.encode())
