@@ -86,9 +86,19 @@ impl Changes {
         self.write(key.into(), record);
     }
 
+    /// A record that is plain text, whatever was there.
+    pub(crate) fn put_text(&mut self, key: impl Into<String>, text: &str) {
+        self.writes.push(Write::Put(key.into(), text.as_bytes().to_vec()));
+    }
+
     /// The end of a record that is no entity; nothing happens when there is none.
     pub(crate) fn delete_record(&mut self, key: impl Into<String>) {
         self.writes.push(Write::Delete(key.into()));
+    }
+
+    /// True when nothing is to be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
     }
 
     /// The transaction for the store.
@@ -111,7 +121,8 @@ impl Changes {
     }
 
     fn write(&mut self, key: String, value: &impl Serialize) {
-        let bytes = serde_json::to_vec(value).expect("our own types have string keys and no failing serializers");
+        let bytes =
+            serde_json::to_vec(value).expect("our own types have string keys and no failing serializers");
         self.writes.push(Write::Put(key, bytes));
     }
 }

@@ -40,7 +40,8 @@ fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
     let (mut records, mut changes, mut revisions) = (Records::default(), Vec::new(), HashMap::new());
     for object in snapshot.objects {
         let value = Some(object.value.as_slice());
-        if let Meaning::Model(change) = records::read(&mut records, &object.key, object.mod_revision, value)? {
+        if let Meaning::Model(change) = records::read(&mut records, &object.key, object.mod_revision, value)?
+        {
             changes.push(change);
             revisions.insert(object.key, object.mod_revision);
         }

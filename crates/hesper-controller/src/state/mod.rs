@@ -7,14 +7,18 @@ mod changes;
 mod follow;
 mod records;
 
-pub(crate) use changes::{Changes, Expect, key, name_key};
+pub(crate) use changes::{Changes, Expect};
 pub(crate) use follow::FollowError;
 pub(crate) use records::{CERTIFICATE, Certificate, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
-use crate::{control::Control, metrics::Metrics};
+use crate::{auth::Auth, control::Control, metrics::Metrics};
 use arc_swap::ArcSwap;
+use changes::key;
 use hesper_observe::audit::Audit;
-use hesper_pki::{ca::CertificateAuthority, token::Signer};
+use hesper_pki::{
+    ca::CertificateAuthority,
+    token::{Signer, Verifier},
+};
 use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
 use std::{
@@ -27,7 +31,7 @@ use tokio::sync::watch;
 /// How long a write may take until it is in the model.
 const APPLY_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a write is planned again after another writer was faster.
-const WRITE_ATTEMPTS: usize = 8;
+pub(crate) const WRITE_ATTEMPTS: usize = 16;
 
 /// The parts that do not change while the controller runs.
 pub(crate) struct Authority {
@@ -53,6 +57,11 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     /// Sessions of nodes and routers, and the grants given to them.
     pub(crate) control: Control,
+    /// Logins: throttle and hashing slots.
+    pub(crate) auth: Auth,
+    /// Held by the management API from reading the model to committing what it planned on it.
+    pub(crate) planning: tokio::sync::Mutex<()>,
+    verifier: Verifier,
     view: ArcSwap<View>,
     /// Revision of each entity's last write, by key.
     revisions: RwLock<HashMap<String, u64>>,
@@ -92,17 +101,26 @@ impl State {
         metrics: Metrics,
     ) -> Result<Self, FollowError> {
         let loaded = follow::load(store.as_ref()).await?;
+        let verifier = Verifier::new([(authority.signer.kid().to_owned(), authority.signer.public_key())]);
         Ok(Self {
             authority,
             store,
             audit,
             metrics,
             control: Control::default(),
+            auth: Auth::new(),
+            planning: tokio::sync::Mutex::new(()),
+            verifier,
             view: ArcSwap::from_pointee(loaded.view),
             revisions: RwLock::new(loaded.revisions),
             applied: watch::Sender::new(loaded.revision),
             revision: watch::Sender::new(loaded.revision),
         })
+    }
+
+    /// Verifies the tokens that this controller signed.
+    pub(crate) fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 
     /// The model of now.
@@ -119,7 +137,8 @@ impl State {
     pub(crate) fn get<E: Stored>(&self, id: &str) -> Option<Versioned<E>> {
         // The revision first: when a write comes in between, the pair is a newer entity under an older revision, which an
         // update finds out. The other way round it would overwrite that write.
-        let revision = self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(&key(E::KIND, id)).copied()?;
+        let revision =
+            self.revisions.read().unwrap_or_else(PoisonError::into_inner).get(&key(E::KIND, id)).copied()?;
         let entity = self.model().table::<E>().get(id)?.as_ref().clone();
         Some(Versioned { entity, mod_revision: revision })
     }

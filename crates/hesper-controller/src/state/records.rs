@@ -124,7 +124,9 @@ pub(super) fn read(
         return Ok(Meaning::Records);
     }
     let Some((prefix, id)) = key.split_once('/') else { return Ok(Meaning::Other) };
-    let Some(kind) = Kind::ALL.into_iter().find(|k| k.singular() == prefix) else { return Ok(Meaning::Other) };
+    let Some(kind) = Kind::ALL.into_iter().find(|k| k.singular() == prefix) else {
+        return Ok(Meaning::Other);
+    };
     match value {
         Some(bytes) => entity(kind, key, bytes).map(Meaning::Model),
         None => Ok(Meaning::Model(ModelChange::Delete(kind, id.to_owned()))),

@@ -1,0 +1,245 @@
+//! Create, read, change and delete, once for every kind.
+
+use super::{
+    call::{Answer, Call, Reply},
+    cascade,
+    error::ApiError,
+    fields,
+    kinds::{Managed, Shown, a, render},
+};
+use crate::state::{Changes, State, Versioned, WRITE_ATTEMPTS, WriteError};
+use hesper_filter::{Limit, Query};
+use hesper_model::{
+    entity::Entity,
+    role::{Roles, Semantic},
+};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeSet, sync::Arc};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// `GET /<plural>`
+pub(crate) fn list<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    Box::pin(async move {
+        let model = state.model();
+        let context = Shown { model: &model, state: &state };
+        let roles = role_filter(&call)?;
+        let items = model.table::<E>().iter().map(|e| render(e.as_ref(), &context));
+        let items = items
+            .filter(|item| roles.as_ref().is_none_or(|(roles, semantic)| in_roles(item, roles, *semantic)));
+        page(&call, items.collect())
+    })
+}
+
+/// One page of items: filtered, sorted and cut as the query asks. Without a `sort by`, by name.
+pub(crate) fn page(call: &Call, mut items: Vec<Value>) -> Result<Answer, ApiError> {
+    items.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+    let filter = call.query("filter").unwrap_or_default();
+    let mut query = Query::parse(filter)
+        .map_err(|e| ApiError::filter(format!("the filter {filter:?} is not valid: {e}")))?;
+    let number = |name: &str, value: &str| {
+        value.parse::<u64>().map_err(|_| ApiError::field(name, json!(value), "must be a whole number"))
+    };
+    if let Some(offset) = call.query("offset") {
+        query.skip = Some(number("offset", offset)?);
+    }
+    match call.query("limit") {
+        Some("none") => query.limit = Some(Limit::None),
+        Some(limit) => query.limit = Some(Limit::Count(number("limit", limit)?)),
+        None => {}
+    }
+    let (offset, limit) = (query.skip.unwrap_or(0), query.page_size());
+    let page = query.apply(items);
+    let limit = limit.map_or(json!("none"), |n| json!(n));
+    let pagination = json!({ "limit": limit, "offset": offset, "totalCount": page.total });
+    Ok(Answer::list(Value::Array(page.items), json!({ "filter": filter, "pagination": pagination })))
+}
+
+fn sort_key(item: &Value) -> (&str, &str) {
+    let text = |field: &str| item.get(field).and_then(Value::as_str).unwrap_or_default();
+    (text("name"), text("createdAt"))
+}
+
+/// `?roleFilter=#a&roleFilter=#b&roleSemantic=AllOf`
+fn role_filter(call: &Call) -> Result<Option<(Roles, Semantic)>, ApiError> {
+    let entries: Vec<&str> =
+        call.queries("roleFilter").flat_map(|v| v.split(',')).filter(|v| !v.is_empty()).collect();
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let roles =
+        Roles::parse(&entries).map_err(|e| ApiError::field("roleFilter", json!(entries), e.to_string()))?;
+    let semantic = match call.query("roleSemantic") {
+        None | Some("AnyOf") => Semantic::AnyOf,
+        Some("AllOf") => Semantic::AllOf,
+        Some(other) => return Err(ApiError::field("roleSemantic", json!(other), "must be AnyOf or AllOf")),
+    };
+    Ok(Some((roles, semantic)))
+}
+
+fn in_roles(item: &Value, roles: &Roles, semantic: Semantic) -> bool {
+    let id = item.get("id").and_then(Value::as_str).unwrap_or_default();
+    let attributes = item.get("roleAttributes").and_then(Value::as_array);
+    let attributes: BTreeSet<String> =
+        attributes.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    roles.matches(semantic, id, &attributes)
+}
+
+/// `GET /<plural>/{id}`
+pub(crate) fn detail<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    Box::pin(async move {
+        let model = state.model();
+        let entity = model.table::<E>().get(call.param("id"));
+        let entity = entity.ok_or_else(|| ApiError::not_found(E::KIND, call.param("id")))?;
+        Ok(Answer::data(render(entity.as_ref(), &Shown { model: &model, state: &state })))
+    })
+}
+
+/// `POST /<plural>`
+pub(crate) fn create<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    Box::pin(async move {
+        let mut body = call.object()?;
+        E::normalise(&mut body);
+        let now = OffsetDateTime::now_utc();
+        let _planning = state.planning.lock().await;
+        let model = state.model();
+        let mut given = fields::read(E::FIELDS, E::KIND, &body, &model, true)?;
+        E::prepare(&mut given, now)?;
+        let entity = build::<E>(&given, Map::new(), &E::new_id(), now, now)?;
+        free_name(&state, &entity, None)?;
+        entity.check(None, &model)?;
+        let mut changes = Changes::default();
+        changes.create(&entity);
+        let mut told = entity.created(&given, &state, now, &mut changes)?;
+        match state.commit(changes).await {
+            Ok(_) => {}
+            Err(WriteError::Conflict(_)) => {
+                free_name(&state, &entity, None)?;
+                return Err(ApiError::conflict(format!(
+                    "{} was changed by somebody else: retry",
+                    a(E::KIND)
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        told.insert("id".into(), json!(entity.id()));
+        Ok(Answer::created(Value::Object(told)).about(entity.id(), entity.name()))
+    })
+}
+
+/// `PATCH /<plural>/{id}`: changes the given fields only.
+pub(crate) fn patch<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    change::<E>(state, call, false)
+}
+
+/// `PUT /<plural>/{id}`: fields that are not given get their defaults.
+pub(crate) fn replace<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    change::<E>(state, call, true)
+}
+
+fn change<E: Managed>(state: Arc<State>, call: Call, whole: bool) -> Reply {
+    Box::pin(async move {
+        let mut body = call.object()?;
+        E::normalise(&mut body);
+        let id = call.param("id");
+        let _planning = state.planning.lock().await;
+        for _ in 0..WRITE_ATTEMPTS {
+            let old = state.get::<E>(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
+            let new = changed(&state, &old, &body, whole)?;
+            let mut changes = Changes::default();
+            changes.update(&old, &new);
+            match state.commit(changes).await {
+                Ok(_) => return Ok(Answer::data(json!({})).about(id, new.name())),
+                Err(WriteError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::conflict(format!("{} {id} is being changed by others: retry", E::KIND)))
+    })
+}
+
+fn changed<E: Managed>(
+    state: &State,
+    old: &Versioned<E>,
+    body: &Map<String, Value>,
+    whole: bool,
+) -> Result<E, ApiError> {
+    let model = state.model();
+    let now = OffsetDateTime::now_utc();
+    let given = fields::read(E::FIELDS, E::KIND, body, &model, whole)?;
+    let Value::Object(mut base) = serde_json::to_value(&old.entity).map_err(|e| ApiError::internal(&e))?
+    else {
+        return Err(ApiError::body("not an object"));
+    };
+    if whole {
+        base.retain(|name, _| !E::FIELDS.iter().any(|f| f.name == name && !f.read_only));
+    }
+    let created_at =
+        base.get("createdAt").and_then(Value::as_str).and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
+    let new = build::<E>(&given, base, old.entity.id(), created_at.unwrap_or(now), now)?;
+    free_name(state, &new, Some(&old.entity))?;
+    new.check(Some(&old.entity), &model)?;
+    Ok(new)
+}
+
+/// The entity of these fields over a base.
+fn build<E: Managed>(
+    given: &Map<String, Value>,
+    mut base: Map<String, Value>,
+    id: &str,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+) -> Result<E, ApiError> {
+    for (name, value) in given {
+        if E::FIELDS.iter().any(|f| f.name == name && f.create_only) {
+            continue;
+        }
+        match value {
+            Value::Null => drop(base.remove(name)),
+            value => drop(base.insert(name.clone(), value.clone())),
+        }
+    }
+    let time = |at: OffsetDateTime| at.format(&Rfc3339).map(Value::from).map_err(|e| ApiError::internal(&e));
+    base.insert("id".into(), json!(id));
+    base.insert("createdAt".into(), time(created_at)?);
+    base.insert("updatedAt".into(), time(updated_at)?);
+    serde_json::from_value(Value::Object(base))
+        .map_err(|e| ApiError::body(format!("this is no {}: {e}", E::KIND)))
+}
+
+/// Names are unique among their kind.
+fn free_name<E: Managed>(state: &State, entity: &E, old: Option<&E>) -> Result<(), ApiError> {
+    let Some(name) = entity.name().filter(|name| old.and_then(Entity::name) != Some(*name)) else {
+        return Ok(());
+    };
+    let model = state.model();
+    let Some(holder) = model.table::<E>().named(name) else { return Ok(()) };
+    Err(ApiError::conflict_field(
+        "name",
+        json!(name),
+        format!("is taken: there is already {} named '{name}' (id {})", a(E::KIND), holder.id()),
+    ))
+}
+
+/// `DELETE /<plural>/{id}`, with what would be left behind.
+pub(crate) fn delete<E: Managed>(state: Arc<State>, call: Call) -> Reply {
+    Box::pin(async move {
+        let id = call.param("id");
+        let _planning = state.planning.lock().await;
+        for _ in 0..WRITE_ATTEMPTS {
+            let model = state.model();
+            let entity = model.table::<E>().get(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
+            entity.removable()?;
+            let effects = cascade::delete(&model, &state.records(), E::KIND, id)
+                .map_err(|e| ApiError::conflict(e.to_string()))?;
+            let Some(changes) = cascade::changes(&state, effects, OffsetDateTime::now_utc()) else {
+                continue;
+            };
+            match state.commit(changes).await {
+                Ok(_) => return Ok(Answer::data(json!({})).about(id, entity.name())),
+                Err(WriteError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::conflict(format!("{} {id} is being changed by others: retry", E::KIND)))
+    })
+}
