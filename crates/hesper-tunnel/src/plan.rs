@@ -1,0 +1,330 @@
+//! What should run, and what to start and stop so that it does: plain differences between a view and what runs now.
+
+use crate::{app_data::AppData, service::Configs, target};
+use hesper_model::{
+    config::{HostV1, Protocol},
+    entity::Precedence,
+};
+use hesper_sdk::NodeView;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+/// Something that was configured but cannot be done. Said once, not on every change of the view.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    /// The service.
+    pub service: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A bind is known by service and instance: the controller keeps one terminator for both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingKey {
+    /// Id of the service.
+    pub service_id: String,
+    /// Name of the service: a renamed service is bound anew.
+    pub service: String,
+    /// Instance id; empty = none.
+    pub instance: String,
+}
+
+/// One service to bind, and where its streams go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// Static cost; none = the identity's default.
+    pub cost: Option<u16>,
+    /// Precedence; none = the identity's default.
+    pub precedence: Option<Precedence>,
+    /// Targets, the best first; the next is tried when one cannot be connected to.
+    pub targets: Vec<HostV1>,
+}
+
+impl Binding {
+    /// All targets in one line, for operators.
+    pub fn address(&self) -> String {
+        self.targets.iter().map(target::describe).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Every service that this view says to host: Bind permission, and a `host.v1` or `host.v2` config that can carry TCP.
+///
+/// The terminators of a `host.v2` that share an instance id are one bind with several targets. Without `listenOptions.identity` and
+/// unless `bindUsingEdgeIdentity` is false, the instance id is the identity's name, so that each host can be dialed by itself.
+pub fn bindings(view: &NodeView) -> (BTreeMap<BindingKey, Binding>, Vec<Skipped>) {
+    let mut bindings: BTreeMap<BindingKey, Binding> = BTreeMap::new();
+    let mut skipped = Vec::new();
+    for service in view.services.iter().filter(|s| s.may_bind) {
+        let configs = Configs::of(service);
+        let skip = |reason: String| Skipped { service: service.name.clone(), reason };
+        skipped
+            .extend(configs.faults.iter().map(|fault| skip(format!("its config cannot be read: {fault}"))));
+        for host in configs.hosting {
+            if !target::carries_tcp(&host) {
+                skipped.push(skip("its only protocol is udp, which is not carried yet".into()));
+                continue;
+            }
+            let key = BindingKey {
+                service_id: service.id.clone(),
+                service: service.name.clone(),
+                instance: instance(&host, &view.identity_name),
+            };
+            let targets = &mut bindings
+                .entry(key)
+                .or_insert_with(|| Binding { cost: None, precedence: None, targets: Vec::new() })
+                .targets;
+            targets.push(host);
+        }
+    }
+    bindings.values_mut().for_each(order);
+    (bindings, skipped)
+}
+
+/// Best target first; the bind has the cost and precedence of its best target.
+fn order(binding: &mut Binding) {
+    let rank = |host: &HostV1| {
+        let options = host.listen_options.as_ref();
+        let precedence = options.and_then(|o| o.precedence).unwrap_or_default();
+        (precedence, options.and_then(|o| o.cost).unwrap_or_default())
+    };
+    binding.targets.sort_by_key(rank);
+    if let Some(options) = binding.targets.first().and_then(|h| h.listen_options.as_ref()) {
+        (binding.cost, binding.precedence) = (options.cost, options.precedence);
+    }
+}
+
+fn instance(host: &HostV1, identity_name: &str) -> String {
+    let Some(options) = &host.listen_options else { return identity_name.to_owned() };
+    match (&options.identity, options.bind_using_edge_identity) {
+        (_, Some(true)) => identity_name.to_owned(),
+        (Some(template), _) => AppData::default().expand(template, identity_name),
+        (None, Some(false)) => String::new(),
+        (None, None) => identity_name.to_owned(),
+    }
+}
+
+/// A change of what is bound.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BindEffect {
+    /// Bind it.
+    Bind(BindingKey, Binding),
+    /// Keep it bound: other targets for new streams, and another cost or precedence.
+    Update(BindingKey, Binding),
+    /// Unbind it.
+    Unbind(BindingKey),
+}
+
+/// From what is bound to what should be, stops before starts.
+pub fn bind_effects(
+    running: &BTreeMap<BindingKey, Binding>,
+    wanted: &BTreeMap<BindingKey, Binding>,
+) -> Vec<BindEffect> {
+    let gone = running.keys().filter(|key| !wanted.contains_key(key)).cloned().map(BindEffect::Unbind);
+    let others = wanted.iter().filter_map(|(key, binding)| match running.get(key) {
+        Some(now) if now == binding => None,
+        Some(now) if can_update(now, binding) => Some(vec![BindEffect::Update(key.clone(), binding.clone())]),
+        Some(_) => {
+            Some(vec![BindEffect::Unbind(key.clone()), BindEffect::Bind(key.clone(), binding.clone())])
+        }
+        None => Some(vec![BindEffect::Bind(key.clone(), binding.clone())]),
+    });
+    gone.chain(others.flatten()).collect()
+}
+
+/// A cost or precedence that was given and is no longer cannot be taken back by an update: the identity's default is unknown here.
+fn can_update(now: &Binding, wanted: &Binding) -> bool {
+    let cost = now.cost.is_none() || wanted.cost.is_some();
+    let precedence = now.precedence.is_none() || wanted.precedence.is_some();
+    cost && precedence
+}
+
+/// Every listener that this view says to open: `proxy.v1` configs of services that may be dialed.
+///
+/// An address that two services ask for goes to the first by name.
+pub fn proxy_listeners(view: &NodeView) -> (BTreeMap<SocketAddr, String>, Vec<Skipped>) {
+    let mut listeners = BTreeMap::new();
+    let mut skipped = Vec::new();
+    let mut services: Vec<_> = view.services.iter().filter(|s| s.may_dial).collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    for service in services {
+        let Some(proxy) = Configs::of(service).proxy else { continue };
+        let skip = |reason: String| Skipped { service: service.name.clone(), reason };
+        if !proxy.protocols.contains(&Protocol::Tcp) {
+            skipped.push(skip("the only protocol of its proxy.v1 is udp, which is not carried yet".into()));
+            continue;
+        }
+        let address = SocketAddr::new(proxy.binding.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), proxy.port);
+        match listeners.get(&address) {
+            None => {
+                listeners.insert(address, service.name.clone());
+            }
+            Some(other) => {
+                skipped.push(skip(format!("its proxy.v1 asks for {address}, which service '{other}' has")))
+            }
+        }
+    }
+    (listeners, skipped)
+}
+
+/// A change of what is listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenEffect {
+    /// Listen there for this service.
+    Open(SocketAddr, String),
+    /// Listen there no more; connections that are open go on.
+    Close(SocketAddr),
+}
+
+/// From what is listened on to what should be, closes before opens.
+pub fn listen_effects(
+    running: &BTreeMap<SocketAddr, String>,
+    wanted: &BTreeMap<SocketAddr, String>,
+) -> Vec<ListenEffect> {
+    let same = |address: &SocketAddr, service: &String, others: &BTreeMap<SocketAddr, String>| {
+        others.get(address) == Some(service)
+    };
+    let close = running.iter().filter(|(a, s)| !same(a, s, wanted)).map(|(a, _)| ListenEffect::Close(*a));
+    let open =
+        wanted.iter().filter(|(a, s)| !same(a, s, running)).map(|(a, s)| ListenEffect::Open(*a, s.clone()));
+    close.chain(open).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{service, view};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn tcp(port: u16, options: Value) -> Value {
+        json!({"protocol": "tcp", "address": "localhost", "port": port, "listenOptions": options})
+    }
+
+    fn show(view: &NodeView) -> Vec<String> {
+        let (bindings, _) = bindings(view);
+        let show = |(key, b): (BindingKey, Binding)| {
+            let precedence = b.precedence.map(|p| p.to_string()).unwrap_or_default();
+            format!("{}@{} {} {:?} {precedence}", key.instance, key.service, b.address(), b.cost)
+        };
+        bindings.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn hosting_table() {
+        let view = view(vec![
+            service("plain").config("host.v1", json!({"protocol": "tcp", "address": "127.0.0.1", "port": 9100})),
+            service("unnamed").config("host.v1", tcp(1, json!({"bindUsingEdgeIdentity": false}))),
+            service("named").config("host.v1", tcp(2, json!({"identity": "$tunneler_id.name-x", "cost": 5, "precedence": "failed"}))),
+            service("both").config("host.v1", tcp(3, json!({}))).config(
+                "host.v2",
+                json!({"terminators": [tcp(4, json!({"cost": 9})), tcp(5, json!({"cost": 1})), tcp(6, json!({"identity": "other"})),
+                    tcp(7, json!({"precedence": "required", "cost": 50}))]}),
+            ),
+            service("udp").config("host.v1", json!({"protocol": "udp", "address": "localhost", "port": 53})),
+            service("broken").config("host.v1", json!({"protocol": "sctp"})),
+            service("without"),
+            service("forbidden").dial_only().config("host.v1", tcp(8, json!({}))),
+        ]);
+        assert_eq!(
+            show(&view),
+            [
+                "me@both tcp:localhost:7,tcp:localhost:5,tcp:localhost:4 Some(50) required",
+                "other@both tcp:localhost:6 None ",
+                "me-x@named tcp:localhost:2 Some(5) failed",
+                "me@plain tcp:127.0.0.1:9100 None ",
+                "@unnamed tcp:localhost:1 None ",
+            ]
+        );
+        let (_, skipped) = bindings(&view);
+        let skipped: Vec<_> = skipped.iter().map(|s| format!("{}: {}", s.service, s.reason)).collect();
+        assert_eq!(skipped[0], "udp: its only protocol is udp, which is not carried yet");
+        assert!(
+            skipped[1].starts_with("broken: its config cannot be read: host.v1: unknown variant `sctp`"),
+            "{skipped:?}"
+        );
+    }
+
+    #[test]
+    fn changes_disturb_no_more_than_they_must() {
+        let of = |config: Value| bindings(&view(vec![service("s").config("host.v1", config)])).0;
+        let none = BTreeMap::new();
+        let one = of(tcp(1, json!({})));
+        let key = one.keys().next().expect("one").clone();
+        assert_eq!(bind_effects(&none, &one), [BindEffect::Bind(key.clone(), one[&key].clone())]);
+        assert_eq!(bind_effects(&one, &one), []);
+        assert_eq!(bind_effects(&one, &none), [BindEffect::Unbind(key.clone())]);
+        let moved = of(tcp(2, json!({"cost": 3})));
+        assert_eq!(bind_effects(&one, &moved), [BindEffect::Update(key.clone(), moved[&key].clone())]);
+        assert_eq!(
+            bind_effects(&moved, &one),
+            [BindEffect::Unbind(key.clone()), BindEffect::Bind(key.clone(), one[&key].clone())],
+            "a cost is not taken back by an update"
+        );
+        let renamed = of(tcp(1, json!({"identity": "x"})));
+        assert!(matches!(&bind_effects(&one, &renamed)[..], [BindEffect::Unbind(_), BindEffect::Bind(..)]));
+    }
+
+    #[test]
+    fn listeners_follow_proxy_v1() {
+        let proxy = |port: u16, protocol: &str| json!({"port": port, "protocols": [protocol]});
+        let view = view(vec![
+            service("b").config("proxy.v1", proxy(80, "tcp")),
+            service("a").config("proxy.v1", proxy(80, "tcp")),
+            service("c")
+                .config("proxy.v1", json!({"port": 80, "protocols": ["tcp", "udp"], "binding": "127.0.0.2"})),
+            service("d").config("proxy.v1", proxy(53, "udp")),
+            service("e").bind_only().config("proxy.v1", proxy(81, "tcp")),
+        ]);
+        let (listeners, skipped) = proxy_listeners(&view);
+        let listeners: Vec<_> = listeners.iter().map(|(a, s)| format!("{a} {s}")).collect();
+        assert_eq!(listeners, ["127.0.0.1:80 a", "127.0.0.2:80 c"]);
+        assert_eq!(skipped[0].reason, "its proxy.v1 asks for 127.0.0.1:80, which service 'a' has");
+        assert_eq!(skipped[1].service, "d");
+    }
+
+    fn listeners() -> impl Strategy<Value = BTreeMap<SocketAddr, String>> {
+        prop::collection::btree_map(
+            (1..5_u16).prop_map(|p| SocketAddr::from(([127, 0, 0, 1], p))),
+            "[ab]",
+            0..4,
+        )
+    }
+
+    fn binding_map() -> impl Strategy<Value = BTreeMap<BindingKey, Binding>> {
+        let key =
+            "[abc]".prop_map(|s| BindingKey { service_id: s.clone(), service: s, instance: String::new() });
+        let binding = (prop::option::of(0..3_u16), any::<bool>()).prop_map(|(cost, required)| Binding {
+            cost,
+            precedence: required.then_some(Precedence::Required),
+            targets: Vec::new(),
+        });
+        prop::collection::btree_map(key, binding, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn effects_lead_to_what_is_wanted(mut running in binding_map(), wanted in binding_map()) {
+            for effect in bind_effects(&running, &wanted) {
+                match effect {
+                    BindEffect::Bind(key, binding) => prop_assert!(running.insert(key, binding).is_none()),
+                    BindEffect::Update(key, binding) => prop_assert!(running.insert(key, binding).is_some()),
+                    BindEffect::Unbind(key) => prop_assert!(running.remove(&key).is_some()),
+                }
+            }
+            prop_assert_eq!(running, wanted);
+        }
+
+        #[test]
+        fn listeners_become_what_is_wanted(mut running in listeners(), wanted in listeners()) {
+            for effect in listen_effects(&running, &wanted) {
+                match effect {
+                    ListenEffect::Open(address, service) => prop_assert!(running.insert(address, service).is_none()),
+                    ListenEffect::Close(address) => prop_assert!(running.remove(&address).is_some()),
+                }
+            }
+            prop_assert_eq!(running, wanted);
+        }
+    }
+}
