@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_line_is_found_whether_it_came_before_or_after() {
-        let mut process = Process::foreign("sh", shell("echo one; echo ready=7 >&2; sleep 60"));
+        let mut process = Process::foreign("sh", shell("echo one >&2; echo ready=7 >&2; sleep 60"));
         for _ in 0..2 {
             let port = process.wait_for_line("it is ready", Duration::from_secs(20), |line| {
                 line.strip_prefix("ready=").and_then(|port| port.parse::<u16>().ok())
