@@ -4,6 +4,7 @@ use crate::connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect}
 use hesper_pki::{credentials::SharedCredentials, tls};
 use hyper_util::rt::TokioIo;
 use std::{
+    error::Error,
     fmt,
     sync::{
         Arc,
@@ -13,7 +14,10 @@ use std::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
 
 /// An HTTP/2 PING this often, also between calls, so that a dead controller is noticed.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,6 +72,18 @@ impl ControlChannel {
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
+}
+
+/// The failure to connect behind a status, if that is what it is: names the address and the step.
+pub fn connect_error(status: &Status) -> Option<&ConnectError> {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The transport is our connector's business; tonic only needs an authority for the requests, in a scheme for which it
