@@ -8,7 +8,7 @@
 //! | [`GrantClaims`] | the binder | this identity, holding this key, may dial this service here |
 //! | [`PassClaims`] | routers | these two tags may talk; it names nobody |
 //!
-//! jsonwebtoken does the encoding and the signature, over ring ([`provider`]); the checks that it leaves to its callers
+//! jsonwebtoken does the encoding and the signature, over ring (`provider.rs`); the checks that it leaves to its callers
 //! (type, exact header, closed claims, size, required integer times, our clock) are in [`verify`](self::Verifier).
 
 mod claims;
