@@ -43,6 +43,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// Addresses of attached nodes are looked at this often: the longest time that a node whose address changed stays deaf
 /// after its first packet from there.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// How often [`Running::serving`] looks.
+const SERVING_POLL: Duration = Duration::from_millis(20);
 /// Expired passes and sessions are swept this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -168,6 +170,13 @@ impl Running {
     /// Where it listens (UDP): with the port that the system chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Waits until it serves: it knows its tag, from its controller now or from an earlier run.
+    pub async fn serving(&self) {
+        while self.core.told().is_none() {
+            tokio::time::sleep(SERVING_POLL).await;
+        }
     }
 
     /// Where it serves its metrics.

@@ -4,6 +4,7 @@
 //! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
 //! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
 //! - [`enrollment_file`]: from a token file to an identity file.
+//! - [`serve`]: the long-lived roles: controller, router, quickstart.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -17,6 +18,7 @@ mod enrollment_file;
 mod first_contact;
 mod new_file;
 mod output;
+mod serve;
 
 use cli::{Cli, flags::UsageError};
 use std::{io, process::ExitCode};

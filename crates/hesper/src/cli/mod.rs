@@ -15,6 +15,7 @@ mod identity;
 mod list;
 mod login;
 mod policy;
+pub(crate) mod serve;
 mod service;
 mod show;
 mod terminator;
@@ -53,6 +54,20 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: EdgeCommand,
     },
+    /// Make or run a controller
+    Controller {
+        /// What to do
+        #[command(subcommand)]
+        command: serve::ControllerCommand,
+    },
+    /// Enroll or run an edge router
+    Router {
+        /// What to do
+        #[command(subcommand)]
+        command: serve::RouterCommand,
+    },
+    /// Run a controller and a router in one process, ready to use
+    Quickstart(Box<serve::QuickstartArgs>),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -63,6 +78,8 @@ pub(crate) enum EdgeCommand {
     /// A management verb
     #[command(flatten)]
     Verb(EdgeVerb),
+    /// Run a controller and a router in one process, ready to use
+    Quickstart(Box<serve::QuickstartArgs>),
 }
 
 /// The management verbs.
@@ -128,12 +145,28 @@ impl Cli {
     /// # Errors
     /// Whatever kept it from being done.
     pub(crate) async fn run(self) -> Result<()> {
-        let base = Base::Command;
+        let base = self.command.log_base();
         logs::init(logs::Options { verbosity: self.verbose, base, format: self.log_format })
             .context("cannot log")?;
         match self.command {
             Command::Edge(verb) | Command::EdgeGroup { command: EdgeCommand::Verb(verb) } => verb.run().await,
+            Command::Controller { command } => command.run().await,
+            Command::Router { command } => command.run().await,
+            Command::Quickstart(args) | Command::EdgeGroup { command: EdgeCommand::Quickstart(args) } => {
+                args.run().await
+            }
             Command::Completion(args) => args.run(),
+        }
+    }
+}
+
+impl Command {
+    /// Roles tell what happens; commands, and quickstart with its banner, only what went wrong.
+    const fn log_base(&self) -> Base {
+        match self {
+            Self::Controller { command: serve::ControllerCommand::Run(_) }
+            | Self::Router { command: serve::RouterCommand::Run(_) } => Base::Role,
+            _ => Base::Command,
         }
     }
 }

@@ -1,0 +1,266 @@
+//! `controller`, `router`, `quickstart`: the long-lived roles of the network itself.
+
+use super::login::first_line;
+use crate::serve::{
+    controller::{self, Init},
+    quickstart, router,
+};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use hesper_controller::home::DEFAULT_PORT;
+use hesper_router::RunOptions;
+use rand::Rng as _;
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Letters and digits that cannot be taken for one another.
+const LEGIBLE: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+/// Length of a password that is made up: about 116 bits.
+const PASSWORD_LEN: usize = 20;
+
+/// The first administrator of a new controller.
+#[derive(Args, Clone)]
+pub(crate) struct Administrator {
+    /// Name of the first administrator
+    #[arg(short = 'u', long, default_value = "admin")]
+    pub(crate) username: String,
+    /// Password of the first administrator; better given by HESPER_PASSWORD or --password-file. Without any of them one is
+    /// made up and shown once
+    #[arg(short = 'p', long, conflicts_with = "password_file")]
+    password: Option<String>,
+    /// Read the password from the first line of this file
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Administrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Administrator").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+impl Administrator {
+    /// The password given; none when there is none.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub(crate) fn password(&self) -> Result<Option<String>> {
+        if let Some(password) = &self.password {
+            return Ok(Some(password.clone()));
+        }
+        if let Some(path) = &self.password_file {
+            return first_line(path).map(Some);
+        }
+        Ok(std::env::var("HESPER_PASSWORD").ok().filter(|p| !p.is_empty()))
+    }
+
+    /// A password nobody can guess.
+    pub(crate) fn random_password() -> String {
+        let mut rng = rand::rng();
+        (0..PASSWORD_LEN).map(|_| LEGIBLE[rng.random_range(0..LEGIBLE.len())] as char).collect()
+    }
+}
+
+/// `controller …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ControllerCommand {
+    /// Make the home directory of a new controller
+    Init(InitArgs),
+    /// Run the controller
+    Run(RunControllerArgs),
+}
+
+/// Makes a controller.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    home: PathBuf,
+    /// DNS name or IP address at which nodes, routers and administrators reach it
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    ctrl_address: String,
+    /// TCP port at which they reach it
+    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
+    ctrl_port: u16,
+    #[command(flatten)]
+    administrator: Administrator,
+    /// Trust domain of every certificate [default: a random one]
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+}
+
+/// Runs a controller.
+#[derive(Args, Debug)]
+pub(crate) struct RunControllerArgs {
+    /// Its home directory
+    #[arg(long, value_name = "DIR")]
+    home: PathBuf,
+    /// TCP address to listen on [default: loopback for a loopback address, else every interface]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl ControllerCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done.
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Init(args) => {
+                let init = Init {
+                    home: args.home,
+                    address: args.ctrl_address,
+                    port: args.ctrl_port,
+                    administrator: args.administrator,
+                    trust_domain: args.trust_domain,
+                };
+                controller::init(&init).await
+            }
+            Self::Run(args) => controller::run(&args.home, args.listen).await,
+        }
+    }
+}
+
+/// `router …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum RouterCommand {
+    /// Redeem a router's one-time token
+    Enroll(EnrollRouterArgs),
+    /// Run the router
+    Run(RunRouterArgs),
+}
+
+/// Enrolls a router.
+#[derive(Args, Debug)]
+pub(crate) struct EnrollRouterArgs {
+    /// The file with the token, from 'create edge-router -o'
+    jwt: PathBuf,
+    /// The directory to keep the identity in
+    #[arg(long, value_name = "DIR")]
+    home: PathBuf,
+}
+
+/// Runs a router.
+#[derive(Args, Debug)]
+pub(crate) struct RunRouterArgs {
+    /// Its home directory
+    #[arg(long, value_name = "DIR")]
+    home: PathBuf,
+    /// UDP address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:3022")]
+    listen: SocketAddr,
+    /// HOST:PORT at which nodes reach it, comma separated
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true, value_parser = advertised)]
+    advertise: Vec<String>,
+    /// Serve /metrics and /healthz at this loopback address
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Honour lapsed passes for so many seconds while no controller can be reached; 0 = not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    outage_grace: u64,
+}
+
+fn advertised(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("'{text}' is not of the form HOST:PORT")),
+    }
+}
+
+impl RouterCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever kept it from being done.
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Enroll(args) => router::enroll(&args.jwt, &args.home).await,
+            Self::Run(args) => {
+                let options = RunOptions {
+                    listen: args.listen,
+                    advertise: args.advertise,
+                    metrics: args.metrics,
+                    outage_grace: Duration::from_secs(args.outage_grace),
+                };
+                router::run(&args.home, options).await
+            }
+        }
+    }
+}
+
+/// Runs controller and router together.
+#[derive(Args, Debug)]
+pub(crate) struct QuickstartArgs {
+    /// Keep everything here [default: a temporary directory, removed at exit]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// DNS name or IP address of the controller [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    ctrl_address: Option<String>,
+    /// TCP port of the controller; 0 = a free one [default: 1280]
+    #[arg(long, value_name = "PORT")]
+    ctrl_port: Option<u16>,
+    /// DNS name or IP address of the router [default: the controller's]
+    #[arg(long, value_name = "HOST")]
+    router_address: Option<String>,
+    /// UDP port of the router; 0 = a free one [default: 3022]
+    #[arg(long, value_name = "PORT")]
+    router_port: Option<u16>,
+    #[command(flatten)]
+    administrator: Administrator,
+    /// Trust domain of every certificate [default: a random one]
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<String>,
+    /// The router is called router-<INSTANCE>
+    #[arg(long, value_name = "INSTANCE", default_value = "quickstart")]
+    instance_id: String,
+    /// Start no router
+    #[arg(long)]
+    no_router: bool,
+    /// Make everything and leave
+    #[arg(long, requires = "home")]
+    configure_and_exit: bool,
+}
+
+impl QuickstartArgs {
+    /// Runs until it is asked to stop.
+    ///
+    /// # Errors
+    /// Something cannot start.
+    pub(crate) async fn run(self) -> Result<()> {
+        let options = quickstart::Options {
+            home: self.home,
+            ctrl_address: self.ctrl_address,
+            ctrl_port: self.ctrl_port,
+            router_address: self.router_address,
+            router_port: self.router_port,
+            administrator: self.administrator,
+            trust_domain: self.trust_domain,
+            instance_id: self.instance_id,
+            no_router: self.no_router,
+            configure_and_exit: self.configure_and_exit,
+        };
+        quickstart::run(&options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_made_up_long_and_different_each_time() {
+        let (a, b) = (Administrator::random_password(), Administrator::random_password());
+        assert!(a != b && a.len() == PASSWORD_LEN && a.bytes().all(|c| LEGIBLE.contains(&c)));
+    }
+
+    #[test]
+    fn an_advertised_address_has_host_and_port() {
+        for bad in ["", "host", ":1", "host:", "host:0", "host:70000"] {
+            assert!(advertised(bad).is_err(), "{bad}");
+        }
+        assert!(advertised("[::1]:3022").is_ok() && advertised("r.example:1").is_ok());
+    }
+}
