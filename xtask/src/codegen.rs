@@ -1,5 +1,6 @@
 //! Rust code from `proto/`, by protox: no protoc needed. The result is checked in; a test below keeps it true.
 
+use crate::shell::root;
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -14,10 +15,6 @@ const PROTOS: [&str; 5] = [
     "hesper/overlay/v1/attach.proto",
     "hesper/overlay/v1/stream.proto",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
-}
 
 /// Where the generated code lives.
 fn generated() -> PathBuf {
@@ -44,14 +41,18 @@ mod tests {
         let fresh = tempfile::tempdir().expect("temporary directory");
         generate(fresh.path()).expect("generate");
         let names = |dir: &Path| {
-            let mut names: Vec<_> = fs::read_dir(dir).expect("read").map(|e| e.expect("entry").file_name()).collect();
+            let mut names: Vec<_> =
+                fs::read_dir(dir).expect("read").map(|e| e.expect("entry").file_name()).collect();
             names.sort();
             names
         };
         assert_eq!(names(&generated()), names(fresh.path()));
         for name in names(fresh.path()) {
             let read = |dir: &Path| fs::read_to_string(dir.join(&name)).expect("read");
-            assert!(read(&generated()) == read(fresh.path()), "{name:?} is stale: run `cargo xtask codegen` and commit the result");
+            assert!(
+                read(&generated()) == read(fresh.path()),
+                "{name:?} is stale: run `cargo xtask codegen` and commit the result"
+            );
         }
     }
 }
