@@ -39,9 +39,9 @@ fn debian_packages() -> Result<()> {
         bail!("packages are missing: run as root, or first `sudo apt-get install {}`", missing.join(" "));
     }
     let _quiet = NoServices::begin()?;
-    run(Command::new("apt-get").args(["update", "-q"]))?;
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
     let mut install = Command::new("apt-get");
-    install.args(["install", "-q", "-y", "--no-install-recommends"]).args(missing);
+    install.args(["install", "-qq", "-y", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends"]).args(missing);
     run(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
