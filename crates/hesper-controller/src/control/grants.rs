@@ -1,0 +1,338 @@
+//! The ledger of grants that are out: issued, decided again on every change of the model, forgotten when they expire. Pure.
+//!
+//! A grant that is revoked stays in the ledger until it would have expired, so that a binder or a router that was away when it
+//! was revoked is told when it is back.
+
+use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag};
+use hesper_policy::{Decision, Model, Request, Rule, decide, routers};
+use std::collections::{BTreeSet, HashMap};
+
+/// Live grants of one dialer. A dialer of 2,000 targets holds twice as many, because it renews before they expire.
+pub(crate) const GRANTS_PER_DIALER_MAX: usize = 8_192;
+/// Live grants in total; each costs about half a kilobyte.
+pub(crate) const GRANTS_MAX: usize = 262_144;
+
+/// What was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Id of the grant and of its pass.
+    pub(crate) id: String,
+    /// Who dials, what, and who hosts it.
+    pub(crate) pair: Pair,
+    /// Session of the dialer.
+    pub(crate) dialer_tag: Tag,
+    /// Session of the binder.
+    pub(crate) binder_tag: Tag,
+    /// Routers that the pass names.
+    pub(crate) routers: BTreeSet<EdgeRouterId>,
+    /// When it ends, seconds since the epoch.
+    pub(crate) expires_at: u64,
+}
+
+/// What the decision about a grant depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pair {
+    /// Who dials.
+    pub(crate) dialer: IdentityId,
+    /// What.
+    pub(crate) service: ServiceId,
+    /// Who hosts it.
+    pub(crate) binder: IdentityId,
+}
+
+/// May this dialer dial this service at this host now? The Dial decision, and the routers that policy gives to both.
+///
+/// # Errors
+/// The decision that denies: Dial, Bind, or the routers.
+pub(crate) fn judge(model: &Model, pair: &Pair) -> Result<(Decision, Vec<EdgeRouterId>), Rule> {
+    let dial = decide(model, &Request::Dial { identity: &pair.dialer, service: &pair.service });
+    if !dial.is_allowed() {
+        return Err(dial.rule);
+    }
+    let bind = decide(model, &Request::Bind { identity: &pair.binder, service: &pair.service });
+    if !bind.is_allowed() {
+        return Err(bind.rule);
+    }
+    let routers = routers::path(model, &pair.dialer, &pair.binder, &pair.service)?;
+    Ok((dial, routers))
+}
+
+/// A grant that ended before its time, wholly or at some routers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    /// The grant.
+    pub(crate) id: String,
+    /// The rule that is missing now.
+    pub(crate) reason: String,
+    /// Sessions to tell: binder and dialer; none when only routers are concerned.
+    pub(crate) sessions: Vec<Tag>,
+    /// Routers to tell.
+    pub(crate) routers: BTreeSet<EdgeRouterId>,
+}
+
+/// No further grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// Of this dialer.
+    #[error("this identity has {GRANTS_PER_DIALER_MAX} live grants already")]
+    OfDialer,
+    /// In total.
+    #[error("the controller has {GRANTS_MAX} live grants already")]
+    InTotal,
+}
+
+#[derive(Debug)]
+struct Entry {
+    grant: Grant,
+    /// Why it is revoked.
+    revoked: Option<String>,
+    /// Routers of its pass that must not carry it any more.
+    closed: BTreeSet<EdgeRouterId>,
+}
+
+/// Grants and passes that are out.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: HashMap<String, Entry>,
+    by_expiry: BTreeSet<(u64, String)>,
+    per_dialer: HashMap<IdentityId, usize>,
+    refused: u64,
+}
+
+impl Ledger {
+    /// Records a grant before it is given out.
+    ///
+    /// # Errors
+    /// [`Full`], counted; nothing is recorded.
+    pub(crate) fn issue(&mut self, grant: Grant) -> Result<(), Full> {
+        let full = if self.entries.len() >= GRANTS_MAX {
+            Some(Full::InTotal)
+        } else if self.per_dialer.get(&grant.pair.dialer).is_some_and(|n| *n >= GRANTS_PER_DIALER_MAX) {
+            Some(Full::OfDialer)
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            self.refused += 1;
+            return Err(full);
+        }
+        *self.per_dialer.entry(grant.pair.dialer.clone()).or_default() += 1;
+        self.by_expiry.insert((grant.expires_at, grant.id.clone()));
+        let entry = Entry { revoked: None, closed: BTreeSet::new(), grant };
+        self.entries.insert(entry.grant.id.clone(), entry);
+        Ok(())
+    }
+
+    /// Forgets a grant that was never given out.
+    pub(crate) fn withdraw(&mut self, id: &str) {
+        let Some(entry) = self.entries.remove(id) else { return };
+        self.by_expiry.remove(&(entry.grant.expires_at, entry.grant.id));
+        if let Some(n) = self.per_dialer.get_mut(&entry.grant.pair.dialer) {
+            *n -= 1;
+            if *n == 0 {
+                self.per_dialer.remove(&entry.grant.pair.dialer);
+            }
+        }
+    }
+
+    /// Forgets what has expired by `now_unix`.
+    pub(crate) fn expire(&mut self, now_unix: u64) {
+        while let Some((expires_at, id)) = self.by_expiry.first()
+            && *expires_at <= now_unix
+        {
+            let id = id.clone();
+            self.withdraw(&id);
+        }
+    }
+
+    /// Decides every live grant again. What is denied now is revoked: each revocation is returned once.
+    pub(crate) fn recheck(&mut self, model: &Model) -> Vec<Revocation> {
+        let mut judged: HashMap<Pair, Result<BTreeSet<EdgeRouterId>, String>> = HashMap::new();
+        let mut revocations = Vec::new();
+        for entry in self.entries.values_mut().filter(|e| e.revoked.is_none()) {
+            let allowed = judged.entry(entry.grant.pair.clone()).or_insert_with_key(|pair| {
+                judge(model, pair)
+                    .map(|(_, routers)| routers.into_iter().collect())
+                    .map_err(|rule| rule.to_string())
+            });
+            revocations.extend(match allowed {
+                Err(reason) => entry.revoke(reason),
+                Ok(routers) => entry.keep_routers(routers, model),
+            });
+        }
+        revocations.sort_by(|a, b| a.id.cmp(&b.id));
+        revocations
+    }
+
+    /// Revokes every live grant of a session, as dialer or as binder.
+    pub(crate) fn revoke_session(&mut self, tag: Tag, reason: &str) -> Vec<Revocation> {
+        let of_session = |e: &&mut Entry| e.grant.dialer_tag == tag || e.grant.binder_tag == tag;
+        let live = self.entries.values_mut().filter(|e| e.revoked.is_none()).filter(of_session);
+        live.filter_map(|entry| entry.revoke(reason)).collect()
+    }
+
+    /// Revoked grants that would still be valid and concern this session: to be told again when it is back.
+    pub(crate) fn revoked_for_session(&self, tag: Tag) -> Vec<(String, String)> {
+        let concerned =
+            self.entries.values().filter(|e| e.grant.dialer_tag == tag || e.grant.binder_tag == tag);
+        concerned.filter_map(|e| Some((e.grant.id.clone(), e.revoked.clone()?))).collect()
+    }
+
+    /// Revoked passes that would still be valid at this router: to be told again when it is back.
+    pub(crate) fn revoked_for_router(&self, id: &EdgeRouterId) -> Vec<String> {
+        self.entries.values().filter(|e| e.closed.contains(id)).map(|e| e.grant.id.clone()).collect()
+    }
+
+    /// Is the grant out and not revoked?
+    pub(crate) fn is_live(&self, id: &str) -> bool {
+        self.entries.get(id).is_some_and(|e| e.revoked.is_none())
+    }
+
+    /// Grants that are out, revoked ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Grants refused because the ledger was full.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+impl Entry {
+    fn revoke(&mut self, reason: &str) -> Option<Revocation> {
+        self.revoked = Some(reason.to_owned());
+        let open: BTreeSet<_> = self.grant.routers.difference(&self.closed).cloned().collect();
+        self.closed.extend(open.iter().cloned());
+        let mut sessions = vec![self.grant.binder_tag, self.grant.dialer_tag];
+        sessions.dedup();
+        Some(Revocation { id: self.grant.id.clone(), reason: reason.to_owned(), sessions, routers: open })
+    }
+
+    /// The routers that policy still allows; the pass ends at the others, and the grant with the last of them.
+    fn keep_routers(&mut self, allowed: &BTreeSet<EdgeRouterId>, model: &Model) -> Option<Revocation> {
+        let lost: BTreeSet<_> =
+            self.grant.routers.difference(allowed).filter(|r| !self.closed.contains(*r)).cloned().collect();
+        let router = lost.first()?;
+        let reason = self.why_not(router, model);
+        if self.closed.len() + lost.len() == self.grant.routers.len() {
+            return self.revoke(&reason);
+        }
+        self.closed.extend(lost.iter().cloned());
+        Some(Revocation { id: self.grant.id.clone(), reason, sessions: Vec::new(), routers: lost })
+    }
+
+    fn why_not(&self, router: &EdgeRouterId, model: &Model) -> String {
+        let Pair { dialer, service, binder } = &self.grant.pair;
+        let denied = [dialer, binder].into_iter().find_map(|identity| {
+            let decision = decide(model, &Request::UseRouter { identity, service: Some(service), router });
+            (!decision.is_allowed()).then(|| decision.rule.to_string())
+        });
+        denied.unwrap_or_else(|| format!("edge router '{router}' is not allowed any more"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::{Mesh, mesh};
+    use proptest::prelude::*;
+
+    fn grant(id: &str, dialer: &str, routers: &[&str], expires_at: u64) -> Grant {
+        Grant {
+            id: id.into(),
+            pair: Pair {
+                dialer: IdentityId::new(dialer),
+                service: ServiceId::new("s"),
+                binder: IdentityId::new("binder"),
+            },
+            dialer_tag: Tag([1; 8]),
+            binder_tag: Tag([2; 8]),
+            routers: routers.iter().map(|r| EdgeRouterId::new(*r)).collect(),
+            expires_at,
+        }
+    }
+
+    fn ledger(grants: impl IntoIterator<Item = Grant>) -> Ledger {
+        let mut ledger = Ledger::default();
+        grants.into_iter().for_each(|g| ledger.issue(g).expect("room"));
+        ledger
+    }
+
+    #[test]
+    fn a_grant_is_revoked_once_to_both_ends_and_its_routers_when_a_rule_goes() {
+        for (change, reason) in [
+            (Mesh::without_dial as fn(Mesh) -> Mesh, "no Dial service-policy"),
+            (Mesh::without_bind, "no Bind service-policy"),
+            (Mesh::without_serp, "no service-edge-router-policy"),
+            (|m: Mesh| m.disabled("dialer"), "is disabled"),
+            (|m: Mesh| m.disabled("binder"), "is disabled"),
+        ] {
+            let mut ledger = ledger([grant("g", "dialer", &["r1", "r2"], 300)]);
+            assert_eq!(ledger.recheck(&mesh().model(1)), []);
+            let model = change(mesh()).model(2);
+            let revoked = ledger.recheck(&model);
+            let [r] = &revoked[..] else { panic!("{revoked:?}") };
+            assert!(r.reason.contains(reason), "{}", r.reason);
+            assert_eq!((r.sessions.len(), r.routers.len()), (2, 2));
+            assert_eq!(ledger.recheck(&model), [], "only once");
+            assert_eq!(ledger.recheck(&mesh().model(3)), [], "a rule that returns brings no grant back");
+            assert_eq!(ledger.revoked_for_session(Tag([1; 8])).len(), 1);
+            assert_eq!(ledger.revoked_for_session(Tag([9; 8])), []);
+            assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")).len(), 1);
+            ledger.expire(300);
+            assert_eq!((ledger.len(), ledger.revoked_for_session(Tag([2; 8])).len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn losing_one_router_closes_the_pass_there_only() {
+        let mut ledger = ledger([grant("g", "dialer", &["r1", "r2"], 300)]);
+        let revoked = ledger.recheck(&mesh().router_disabled("r1").model(2));
+        let [r] = &revoked[..] else { panic!("{revoked:?}") };
+        assert!(r.sessions.is_empty() && r.reason.contains("disabled"), "{r:?}");
+        assert_eq!(r.routers, BTreeSet::from([EdgeRouterId::new("r1")]));
+        let both = ledger.recheck(&mesh().router_disabled("r1").router_disabled("r2").model(3));
+        let [r] = &both[..] else { panic!("{both:?}") };
+        assert_eq!(r.sessions.len(), 2, "with the last router the grant ends");
+        assert_eq!(r.routers, BTreeSet::from([EdgeRouterId::new("r2")]));
+    }
+
+    #[test]
+    fn a_session_that_ends_takes_its_grants() {
+        let mut ledger = ledger([grant("g", "dialer", &["r1"], 300)]);
+        assert_eq!(ledger.revoke_session(Tag([7; 8]), "gone"), []);
+        assert_eq!(ledger.revoke_session(Tag([2; 8]), "gone").len(), 1);
+        assert_eq!(ledger.revoke_session(Tag([1; 8]), "gone"), []);
+    }
+
+    #[test]
+    fn one_dialer_cannot_fill_the_ledger() {
+        let mut ledger =
+            ledger((0..GRANTS_PER_DIALER_MAX).map(|n| grant(&n.to_string(), "dialer", &["r1"], 300)));
+        assert_eq!(ledger.issue(grant("more", "dialer", &["r1"], 300)), Err(Full::OfDialer));
+        assert_eq!(ledger.refused(), 1);
+        assert_eq!(ledger.issue(grant("other", "other", &["r1"], 400)), Ok(()));
+        ledger.expire(300);
+        assert!(ledger.len() == 1 && ledger.is_live("other"));
+        assert_eq!(ledger.issue(grant("more", "dialer", &["r1"], 500)), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_indexes_agree_whatever_happens(steps in proptest::collection::vec((0u8..4, 0u64..20, 0u8..3), 0..80)) {
+            let mut ledger = Ledger::default();
+            for (n, (what, at, who)) in steps.into_iter().enumerate() {
+                match what {
+                    0 | 1 => ledger.issue(grant(&n.to_string(), &who.to_string(), &["r1"], at)).expect("room"),
+                    2 => ledger.expire(at),
+                    _ => ledger.withdraw(&at.to_string()),
+                }
+                prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+                prop_assert_eq!(ledger.entries.len(), ledger.per_dialer.values().sum::<usize>());
+            }
+            ledger.expire(20);
+            prop_assert!(ledger.len() == 0 && ledger.per_dialer.is_empty());
+        }
+    }
+}

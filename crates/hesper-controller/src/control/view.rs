@@ -1,0 +1,280 @@
+//! What nodes are told: model and presence in, messages out. Pure.
+//!
+//! A [`Picture`] holds what is the same for every node, made once per change; a node's state is then its own selection of it.
+
+use super::sessions::Sessions;
+use hesper_model::{
+    entity::{EdgeRouter, Identity},
+    id::{EdgeRouterId, IdentityId, ServiceId, Tag},
+};
+use hesper_overlay::knock;
+use hesper_policy::{Model, Request, decide, routers_for, services_for};
+use hesper_proto::control::{AttachPoint, NodeSession, NodeState, Service, ServiceHost, TokenKey};
+use ring::hmac;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Model and presence of one moment, prepared for telling nodes.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    model: Arc<Model>,
+    services: HashMap<ServiceId, Service>,
+    hosts: HashMap<ServiceId, Vec<ServiceHost>>,
+    routers: BTreeMap<EdgeRouterId, Point>,
+}
+
+/// A router that nodes may be sent to.
+#[derive(Debug)]
+struct Point {
+    name: String,
+    addresses: Vec<String>,
+    tag: Tag,
+    secret: [u8; 32],
+    /// Nodes prefer the lowest: usable routers first, then by cost and name.
+    rank: (bool, u16, String),
+}
+
+/// What a router and the controller share.
+#[derive(Clone, Copy)]
+pub(crate) struct RouterKeys {
+    /// The router's tag.
+    pub(crate) tag: Tag,
+    /// From it knock keys are derived.
+    pub(crate) secret: [u8; 32],
+}
+
+/// The session that is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    /// Whose it is.
+    pub(crate) identity: &'a IdentityId,
+    /// Its tag.
+    pub(crate) tag: Tag,
+    /// The token that proves it.
+    pub(crate) token: &'a str,
+}
+
+impl Picture {
+    /// The picture of this model with these sessions.
+    pub(crate) fn new(
+        model: Arc<Model>,
+        sessions: &Sessions,
+        keys: impl Fn(&EdgeRouterId) -> Option<RouterKeys>,
+    ) -> Self {
+        let routers = model
+            .edge_routers()
+            .filter(|r| !r.disabled && !r.addresses.is_empty())
+            .filter_map(|r| Some((r.id.clone(), point(r, sessions, keys(&r.id)?))))
+            .collect();
+        let services = model.services().map(|s| (s.id.clone(), service(&model, s))).collect();
+        Self { services, hosts: hosts(&model, sessions), routers, model }
+    }
+
+    /// Everything that this session needs to know; none when its identity is unknown or disabled.
+    pub(crate) fn node_state(&self, told: &Told<'_>, token_keys: &[TokenKey]) -> Option<NodeState> {
+        let identity = self.model.identity(told.identity).filter(|i| !i.disabled)?;
+        Some(NodeState {
+            revision: self.model.revision(),
+            session: Some(session(told, identity)),
+            token_keys: token_keys.to_vec(),
+            routers: self.attach_points(told),
+            services: self.services_of(told.identity),
+        })
+    }
+
+    fn attach_points(&self, told: &Told<'_>) -> Vec<AttachPoint> {
+        let mut points: Vec<_> = routers_for(&self.model, told.identity)
+            .into_iter()
+            .filter_map(|id| self.routers.get(&id).map(|point| (id, point)))
+            .collect();
+        points.sort_by(|a, b| a.1.rank.cmp(&b.1.rank));
+        points.into_iter().map(|(id, point)| point.for_session(&id, told.tag)).collect()
+    }
+
+    fn services_of(&self, identity: &IdentityId) -> Vec<Service> {
+        let mut services: Vec<_> = services_for(&self.model, identity)
+            .into_iter()
+            .filter_map(|(id, may_dial, may_bind)| {
+                let hosts =
+                    if may_dial { self.hosts.get(&id).cloned().unwrap_or_default() } else { Vec::new() };
+                Some(Service { may_dial, may_bind, hosts, ..self.services.get(&id)?.clone() })
+            })
+            .collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        services
+    }
+}
+
+impl Point {
+    fn for_session(&self, id: &EdgeRouterId, session: Tag) -> AttachPoint {
+        let key_id = knock_key_id(&self.secret, session);
+        AttachPoint {
+            router_id: id.to_string(),
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            tag: self.tag.0.to_vec(),
+            knock_key_id: key_id.to_vec(),
+            knock_key: knock::derive(&self.secret, key_id).to_vec(),
+        }
+    }
+}
+
+fn point(router: &EdgeRouter, sessions: &Sessions, keys: RouterKeys) -> Point {
+    Point {
+        name: router.name.clone(),
+        addresses: router.addresses.clone(),
+        tag: keys.tag,
+        secret: keys.secret,
+        rank: (!sessions.router_is_usable(&router.id), router.cost, router.name.clone()),
+    }
+}
+
+/// The key id of one session's knock at one router. It looks random to everybody else, differs between routers, and is the same
+/// after a restart of the controller.
+fn knock_key_id(secret: &[u8; 32], session: Tag) -> [u8; 8] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    context.update(b"hesper knock key id");
+    context.update(&session.0);
+    let mut id = [0; 8];
+    id.copy_from_slice(&context.sign().as_ref()[..8]);
+    id
+}
+
+fn session(told: &Told<'_>, identity: &Identity) -> NodeSession {
+    NodeSession {
+        tag: told.tag.0.to_vec(),
+        token: told.token.to_owned(),
+        identity_id: identity.id.to_string(),
+        identity_name: identity.name.clone(),
+    }
+}
+
+/// What is the same for everybody who may know of the service.
+fn service(model: &Model, service: &hesper_model::entity::Service) -> Service {
+    let configs = model.configs_of(service).into_iter();
+    let strategy = serde_json::to_value(service.terminator_strategy).unwrap_or_default();
+    Service {
+        id: service.id.to_string(),
+        name: service.name.clone(),
+        role_attributes: service.role_attributes.iter().cloned().collect(),
+        configs: configs.map(|(of_type, config)| (of_type.name.clone(), config.data.to_string())).collect(),
+        terminator_strategy: strategy.as_str().unwrap_or_default().to_owned(),
+        max_idle_time_millis: service.max_idle_time_millis,
+        ..Service::default()
+    }
+}
+
+/// Who hosts each service now: terminators of connected sessions whose host may still bind.
+fn hosts(model: &Model, sessions: &Sessions) -> HashMap<ServiceId, Vec<ServiceHost>> {
+    let mut hosts: HashMap<ServiceId, Vec<ServiceHost>> = HashMap::new();
+    let online = |tag: &Tag| sessions.get(*tag).is_some_and(|s| s.is_connected());
+    for terminator in model.terminators().filter(|t| t.session.as_ref().is_some_and(online)) {
+        let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
+        let Some(host) = model.identity(&terminator.host_id).filter(|_| decide(model, &bind).is_allowed())
+        else {
+            continue;
+        };
+        hosts.entry(terminator.service_id.clone()).or_default().push(ServiceHost {
+            identity_id: host.id.to_string(),
+            identity_name: host.name.clone(),
+            instance: terminator.instance.clone(),
+            role_attributes: host.role_attributes.iter().cloned().collect(),
+        });
+    }
+    for of_service in hosts.values_mut() {
+        of_service.sort_by(|a, b| (&a.identity_name, &a.instance).cmp(&(&b.identity_name, &b.instance)));
+        of_service.dedup();
+    }
+    hosts
+}
+
+/// Do the two say the same, whatever the revision they were computed from?
+pub(crate) fn same(a: &NodeState, b: &NodeState) -> bool {
+    let NodeState { revision: _, session, token_keys, routers, services } = a;
+    *session == b.session && *token_keys == b.token_keys && *routers == b.routers && *services == b.services
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{
+        sessions::Opener,
+        testing::{Mesh, mesh},
+    };
+
+    const BINDER: Tag = Tag([2; 8]);
+    const KEYS: RouterKeys = RouterKeys { tag: Tag([9; 8]), secret: [7; 32] };
+
+    fn sessions(binder_online: bool) -> Sessions {
+        let mut sessions = Sessions::default();
+        let binder = IdentityId::new("binder");
+        let opener = Opener { identity: &binder, spki_sha256: "k", serial: "1" };
+        let opened = sessions.open(&opener, None, BINDER).expect("room");
+        sessions.set_hosting(BINDER);
+        if !binder_online {
+            sessions.close(opened.tag, opened.epoch, std::time::Instant::now());
+        }
+        sessions.open_router(EdgeRouterId::new("r2"));
+        sessions
+    }
+
+    fn told(mesh: Mesh, sessions: &Sessions, identity: &str) -> Option<NodeState> {
+        let picture = Picture::new(Arc::new(mesh.model(5)), sessions, |_| Some(KEYS));
+        let identity = IdentityId::new(identity);
+        picture.node_state(&Told { identity: &identity, tag: Tag([1; 8]), token: "jwt" }, &[])
+    }
+
+    #[test]
+    fn a_dialer_sees_the_service_its_configs_and_who_hosts_it_now() {
+        let hosted =
+            || mesh().hosted("t1", "b", Some(BINDER)).hosted("t2", "a", Some(BINDER)).hosted("t3", "", None);
+        let state = told(hosted(), &sessions(true), "dialer").expect("a state");
+        let [service] = &state.services[..] else { panic!("{:?}", state.services) };
+        assert_eq!((service.name.as_str(), service.may_dial, service.may_bind), ("s-name", true, false));
+        assert!(service.configs["host.v1"].contains("9100"));
+        assert_eq!(service.terminator_strategy, "smartrouting");
+        let instances: Vec<_> = service.hosts.iter().map(|h| h.instance.as_str()).collect();
+        assert_eq!(instances, ["a", "b"], "in order; a terminator without a session is not online");
+        assert_eq!(service.hosts[0].role_attributes, ["binders"]);
+        let offline = told(hosted(), &sessions(false), "dialer").expect("a state");
+        assert!(offline.services[0].hosts.is_empty() && !same(&state, &offline));
+    }
+
+    #[test]
+    fn only_dialers_learn_the_hosts_and_strangers_nothing() {
+        let hosted = || mesh().hosted("t1", "", Some(BINDER));
+        let binder = told(hosted(), &sessions(true), "binder").expect("a state");
+        assert!(binder.services[0].may_bind && binder.services[0].hosts.is_empty());
+        let stranger = told(hosted(), &sessions(true), "stranger").expect("a state");
+        assert_eq!(stranger.services, []);
+        assert_eq!(stranger.routers.len(), 2, "the edge-router policy has it");
+        assert_eq!(told(hosted().disabled("dialer"), &sessions(true), "dialer"), None);
+        assert_eq!(told(hosted(), &sessions(true), "nobody"), None);
+    }
+
+    #[test]
+    fn routers_come_online_first_with_their_own_knock_keys() {
+        let state = told(mesh(), &sessions(true), "dialer").expect("a state");
+        let names: Vec<_> = state.routers.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["r2-name", "r1-name"]);
+        let point = &state.routers[0];
+        let key_id = point.knock_key_id[..].try_into().expect("8 bytes");
+        let knock = knock::make(key_id, point.knock_key[..].try_into().expect("32 bytes"), 1_000, 1);
+        assert!(knock::verify(&KEYS.secret, &knock, 1_000));
+        assert_ne!(knock_key_id(&KEYS.secret, Tag([1; 8])), knock_key_id(&KEYS.secret, Tag([2; 8])));
+        assert_eq!(told(mesh().without_erp(), &sessions(true), "dialer").expect("a state").routers, []);
+        assert_eq!(
+            told(mesh().router_disabled("r1"), &sessions(true), "dialer").expect("a state").routers.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_new_revision_alone_is_no_news() {
+        let a = told(mesh(), &sessions(true), "dialer").expect("a state");
+        let b = NodeState { revision: 6, ..a.clone() };
+        assert!(a != b && same(&a, &b));
+    }
+}
