@@ -1,33 +1,294 @@
-//! What nodes and routers ask over gRPC.
+//! What nodes and routers ask over gRPC: who is here, what they are told, who may dial whom, and when that ends.
+//!
+//! Pure: `sessions` (who is here), `grants` (what was granted and must be revoked), `view` (what nodes are told), `dial` and
+//! `bind` (the decisions and their reasons), `refusal` (how a no is said).
+//! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
+//! `renew`, and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
+//!
+//! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
+//! it missed is told again when it is back.
+
+mod auth;
+mod bind;
+mod dial;
+mod grants;
+mod issue;
+mod metrics;
+mod node;
+mod push;
+mod reconcile;
+mod refusal;
+mod renew;
+mod router;
+mod sessions;
+mod view;
+
+#[cfg(test)]
+mod mesh_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::state::State;
-use hesper_model::id::{EdgeRouterId, IdentityId};
-use std::sync::Arc;
+use grants::{Ledger, Revocation};
+use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
+use hesper_proto::control::{
+    NodeUpdate, Revoked, RouterRevoked, RouterUpdate, TokenKey, node_control_server::NodeControlServer,
+    node_update, router_control_server::RouterControlServer, router_update,
+};
+use metrics::ControlMetrics;
+use push::{Changes, Outbox};
+use sessions::{Epoch, Sessions};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
+use view::{Picture, RouterKeys};
+
+/// Largest request of a node or router: certification requests and lists of routers are far smaller.
+const REQUEST_MAX: usize = 64 * 1024;
+/// Dials and binds that may wait for somebody at a time; each holds its request only. The others are answered at once.
+const WAITING_MAX: usize = 4_096;
+
+/// Reasons told to one node one by one; beyond it they are not worth their messages.
+const REASONS_MAX: usize = 16;
+
+/// What may be set differently, by tests above all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// How long a renewed certificate is valid.
+    pub(crate) leaf_validity: Duration,
+    /// How long a grant and its pass are valid.
+    pub(crate) grant_validity: Duration,
+    /// How long a session token is valid.
+    pub(crate) session_validity: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            leaf_validity: crate::enroll::CERTIFICATE_LIFETIME,
+            grant_validity: Duration::from_secs(5 * 60),
+            session_validity: Duration::from_secs(24 * 3600),
+        }
+    }
+}
 
 /// Sessions of nodes and routers, and the grants given to them.
+pub(crate) struct Control {
+    pub(crate) settings: Settings,
+    shared: Mutex<Shared>,
+    /// [`Sessions::version`], for dials that wait.
+    presence: watch::Sender<u64>,
+    /// [`Sessions::view_version`], for what nodes are told.
+    view: watch::Sender<u64>,
+    picture: Mutex<Option<((u64, u64), Arc<Picture>)>>,
+    waiting: Semaphore,
+    metrics: ControlMetrics,
+    watches: TaskTracker,
+    stop: CancellationToken,
+}
+
 #[derive(Default)]
-pub(crate) struct Control {}
+struct Shared {
+    sessions: Sessions,
+    ledger: Ledger,
+    nodes: HashMap<Tag, (Epoch, Arc<Outbox<NodeUpdate>>)>,
+    routers: HashMap<EdgeRouterId, (Epoch, Arc<Outbox<RouterUpdate>>)>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            shared: Mutex::default(),
+            presence: watch::Sender::new(0),
+            view: watch::Sender::new(0),
+            picture: Mutex::new(None),
+            waiting: Semaphore::new(WAITING_MAX),
+            metrics: ControlMetrics::default(),
+            watches: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+}
 
 impl Control {
     /// Is the router's watch open?
-    pub(crate) fn router_is_online(&self, _id: &EdgeRouterId) -> bool {
-        false
+    pub(crate) fn router_is_online(&self, id: &EdgeRouterId) -> bool {
+        self.lock().sessions.router_is_online(id)
     }
+
     /// Has the identity an open watch?
-    pub(crate) fn identity_is_online(&self, _id: &IdentityId) -> bool {
-        false
+    pub(crate) fn identity_is_online(&self, id: &IdentityId) -> bool {
+        self.lock().sessions.of_identity(id).any(|(_, s)| s.is_connected())
     }
+
     /// Is one of the identity's sessions attached to a router?
-    pub(crate) fn identity_is_attached(&self, _id: &IdentityId) -> bool {
-        false
+    pub(crate) fn identity_is_attached(&self, id: &IdentityId) -> bool {
+        self.lock().sessions.of_identity(id).any(|(_, s)| s.is_connected() && !s.attached.is_empty())
     }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is shared, then wakes whoever waits for such a change.
+    fn change<R>(&self, act: impl FnOnce(&mut Shared) -> R) -> R {
+        let mut shared = self.lock();
+        let result = act(&mut shared);
+        let (version, view) = (shared.sessions.version(), shared.sessions.view_version());
+        self.metrics.show(&shared.sessions, &shared.ledger);
+        drop(shared);
+        raise(&self.presence, version);
+        raise(&self.view, view);
+        result
+    }
+
+    /// What nodes are told now; made once for all of them.
+    fn picture(&self, state: &State) -> Arc<Picture> {
+        let mut made = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
+        let (model, records) = (state.model(), state.records());
+        let shared = self.lock();
+        let key = (model.revision(), shared.sessions.view_version());
+        if let Some((_, picture)) = made.as_ref().filter(|(of, _)| *of == key) {
+            return picture.clone();
+        }
+        let keys = |id: &EdgeRouterId| {
+            records.router_secret(id.as_str()).map(|r| RouterKeys { tag: r.tag, secret: r.knock_secret })
+        };
+        let picture = Arc::new(Picture::new(model, &shared.sessions, keys));
+        *made = Some((key, picture.clone()));
+        picture
+    }
+
+    /// Tells binders, dialers and routers of grants that ended, each in as few messages as can be.
+    fn tell(&self, shared: &Shared, revocations: Vec<Revocation>) {
+        let mut of_nodes: BTreeMap<Tag, Vec<(String, String)>> = BTreeMap::new();
+        let mut of_routers: BTreeMap<EdgeRouterId, Vec<String>> = BTreeMap::new();
+        for revoked in revocations {
+            self.metrics.revocations.inc();
+            tracing::info!(grant = revoked.id, reason = revoked.reason, "a grant is revoked");
+            for tag in revoked.sessions {
+                of_nodes.entry(tag).or_default().push((revoked.id.clone(), revoked.reason.clone()));
+            }
+            for router in revoked.routers {
+                of_routers.entry(router).or_default().push(revoked.id.clone());
+            }
+        }
+        for (tag, revoked) in of_nodes {
+            if let Some((_, outbox)) = shared.nodes.get(&tag) {
+                tell_node(outbox, revoked);
+            }
+        }
+        for (router, pass_ids) in of_routers {
+            if let Some((_, outbox)) = shared.routers.get(&router) {
+                tell_router(outbox, pass_ids, Vec::new());
+            }
+        }
+    }
+
+    /// Ends sessions for good: their watches with `status`, their grants, and their attachments at every router.
+    fn end_sessions(&self, ended: Vec<(Tag, Status)>) {
+        if ended.is_empty() {
+            return;
+        }
+        let (now, tags) = (Instant::now(), ended.iter().map(|(tag, _)| *tag).collect::<Vec<_>>());
+        self.change(|shared| {
+            for (_, outbox) in shared.routers.values() {
+                tell_router(outbox, Vec::new(), tags.clone());
+            }
+            let mut revoked = Vec::new();
+            for (tag, status) in ended {
+                tracing::info!(session = %tag, reason = status.message(), "a session is ended");
+                shared.sessions.end(tag, now);
+                revoked.extend(shared.ledger.revoke_session(tag, status.message()));
+                if let Some((_, outbox)) = shared.nodes.remove(&tag) {
+                    outbox.end(status);
+                }
+            }
+            self.tell(shared, revoked);
+        });
+    }
+
+    /// What a watch has to follow, and how far apart its updates are at least: the more watches, the rarer, so that a
+    /// thousand of them following one change after the other leave room for the changes themselves.
+    fn changes(&self, state: &State) -> Changes {
+        Changes::new(state.subscribe(), self.view.subscribe())
+    }
+
+    fn pace(&self) -> Duration {
+        let watches = u32::try_from(self.watches.len()).unwrap_or(u32::MAX);
+        Duration::from_millis(20) + Duration::from_micros(200).saturating_mul(watches)
+    }
+}
+
+/// The keys that verify grants, passes and session tokens.
+fn token_keys(state: &State) -> Vec<TokenKey> {
+    let signer = &state.authority.signer;
+    vec![TokenKey { kid: signer.kid().to_owned(), ed25519: signer.public_key().to_vec() }]
+}
+
+/// Grants that ended, by their reasons.
+fn tell_node(outbox: &Outbox<NodeUpdate>, revoked: Vec<(String, String)>) {
+    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (id, reason) in revoked {
+        by_reason.entry(reason).or_default().push(id);
+    }
+    if by_reason.len() > REASONS_MAX {
+        let all = by_reason.into_values().flatten().collect();
+        by_reason = BTreeMap::from([("policies were changed".to_owned(), all)]);
+    }
+    for (reason, grant_ids) in by_reason {
+        outbox.push(NodeUpdate { update: Some(node_update::Update::Revoked(Revoked { grant_ids, reason })) });
+    }
+}
+
+/// Passes and sessions that ended. A router is not told why: the reasons name people and services.
+fn tell_router(outbox: &Outbox<RouterUpdate>, pass_ids: Vec<String>, sessions: Vec<Tag>) {
+    if pass_ids.is_empty() && sessions.is_empty() {
+        return;
+    }
+    let session_tags = sessions.into_iter().map(|tag| tag.0.to_vec()).collect();
+    let revoked = RouterRevoked { pass_ids, session_tags, reason: "revoked by the controller".to_owned() };
+    outbox.push(RouterUpdate { update: Some(router_update::Update::Revoked(revoked)) });
+}
+
+fn raise(version: &watch::Sender<u64>, to: u64) {
+    version.send_if_modified(|now| {
+        let newer = to > *now;
+        *now = to.max(*now);
+        newer
+    });
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The gRPC services, to be merged with the REST routes.
-pub(crate) fn routes(_state: Arc<State>) -> axum::Router {
-    axum::Router::new()
+pub(crate) fn routes(state: Arc<State>) -> axum::Router {
+    let nodes =
+        NodeControlServer::new(node::NodeService(state.clone())).max_decoding_message_size(REQUEST_MAX);
+    let routers =
+        RouterControlServer::new(router::RouterService(state)).max_decoding_message_size(REQUEST_MAX);
+    tonic::service::Routes::new(nodes).add_service(routers).into_axum_router()
 }
 
-/// Starts the background tasks; they end when `stop` is cancelled.
-pub(crate) fn spawn(_state: &Arc<State>, _tasks: &TaskTracker, _stop: &CancellationToken) {}
+/// Starts the background tasks; they, and every watch, end when `stop` is cancelled.
+pub(crate) fn spawn(state: &Arc<State>, tasks: &TaskTracker, stop: &CancellationToken) {
+    reconcile::restore(state);
+    state.control.metrics.register(&state.metrics.registry);
+    tasks.spawn(reconcile::revoke(state.clone(), stop.clone()));
+    tasks.spawn(reconcile::sweep(state.clone(), stop.clone()));
+    let (state, stop) = (state.clone(), stop.clone());
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        state.control.stop.cancel();
+        state.control.watches.close();
+        state.control.watches.wait().await;
+    });
+}

@@ -1,0 +1,113 @@
+//! From a decided dial to its two tokens.
+
+use super::{
+    dial::Route,
+    grants::{Full, Grant, judge},
+    node::internal,
+    refusal::{Refused, no_such_service},
+    unix_now,
+};
+use crate::state::State;
+use hesper_model::id::Tag;
+use hesper_pki::{
+    digest::hex,
+    token::{GrantClaims, PassClaims},
+};
+use hesper_policy::Model;
+use hesper_proto::control::DialResponse;
+use rand::Rng;
+use tonic::Code;
+
+/// Who gets the tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipient<'a> {
+    /// Its session.
+    pub(super) tag: Tag,
+    /// SHA-256 of its SubjectPublicKeyInfo: the tokens are good for this key only.
+    pub(super) spki_sha256: &'a str,
+    /// Its name.
+    pub(super) name: &'a str,
+}
+
+/// Grant and pass for a route that was decided with `model`. They are in the ledger before they are given out, and if the
+/// model has changed meanwhile the route is decided again: a change is met either here or by the ledger.
+///
+/// # Errors
+/// The ledger is full, or the route is not allowed any more.
+pub(super) fn issue(
+    state: &State,
+    model: &Model,
+    route: &Route,
+    to: Recipient<'_>,
+) -> Result<DialResponse, Refused> {
+    let iat = unix_now();
+    let exp = iat + state.control.settings.grant_validity.as_secs();
+    let id = hex(&rand::rng().random::<[u8; 16]>());
+    let tokens = sign(state, route, to, &id, (iat, exp))?;
+    let grant = Grant {
+        id: id.clone(),
+        pair: route.pair.clone(),
+        dialer_tag: to.tag,
+        binder_tag: route.binder_tag,
+        routers: route.pass_routers.iter().cloned().collect(),
+        expires_at: exp,
+    };
+    state.control.change(|shared| shared.ledger.issue(grant)).map_err(|full| match full {
+        Full::OfDialer | Full::InTotal => {
+            Refused::new(Code::ResourceExhausted, "RESOURCES_NOT_AVAILABLE", full.to_string())
+        }
+    })?;
+    let now = state.model();
+    if now.revision() != model.revision() {
+        let denied = judge(&now, &route.pair).err().map(|rule| rule.to_string());
+        let live = state.control.lock().ledger.is_live(&id);
+        if denied.is_some() || !live {
+            state.control.change(|shared| shared.ledger.withdraw(&id));
+            let rule = denied.unwrap_or_else(|| "a policy changed meanwhile".to_owned());
+            return Err(no_such_service(&route.service, to.name, "Dial").inner_rule(rule));
+        }
+    }
+    let (grant, pass) = tokens;
+    Ok(DialResponse {
+        grant,
+        pass,
+        grant_id: id,
+        expires_at: exp,
+        service_id: route.pair.service.to_string(),
+        terminator_id: route.terminator.to_string(),
+        binder_id: route.pair.binder.to_string(),
+        binder_tag: route.binder_tag.0.to_vec(),
+        router_ids: route.routers.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn sign(
+    state: &State,
+    route: &Route,
+    to: Recipient<'_>,
+    id: &str,
+    (iat, exp): (u64, u64),
+) -> Result<(String, String), Refused> {
+    let grant = GrantClaims {
+        jti: id.to_owned(),
+        sub: route.pair.dialer.clone(),
+        aud: route.pair.binder.clone(),
+        service: route.pair.service.clone(),
+        terminator: route.terminator.clone(),
+        cnf: to.spki_sha256.to_owned(),
+        iat,
+        exp,
+    };
+    let pass = PassClaims {
+        jti: id.to_owned(),
+        a: to.tag,
+        b: route.binder_tag,
+        routers: route.pass_routers.clone(),
+        cnf: to.spki_sha256.to_owned(),
+        iat,
+        exp,
+    };
+    let signer = &state.authority.signer;
+    let sign = || Ok((signer.sign(&grant)?, signer.sign(&pass)?));
+    sign().map_err(|error: hesper_pki::token::SignerError| internal(&error))
+}

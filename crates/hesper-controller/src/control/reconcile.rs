@@ -1,0 +1,169 @@
+//! What follows from a change of the model, or from time: revocations at once, then the terminators that nobody hosts any more.
+
+use super::{auth, sessions::Session};
+use crate::state::{Changes, Records, State, WriteError};
+use hesper_model::{entity::Terminator, id::Tag};
+use hesper_pki::spiffe::{SpiffeId, SpiffeRole};
+use hesper_policy::{Model, Request, decide};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use time::OffsetDateTime;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Terminators removed in one transaction: a large node's at once, and still far below the store's limit.
+const BATCH: usize = 256;
+/// Time that expired grants and certificates may stay unnoticed.
+const TICK: Duration = Duration::from_secs(5);
+/// Least time between two looks at all terminators: a thousand nodes coming back together are one look.
+const SWEEP_PACE: Duration = Duration::from_millis(20);
+/// Wait after a write that met another one, or failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Sessions from before a restart, known by their stored terminators; they have their time to come back.
+pub(super) fn restore(state: &State) {
+    let (model, now) = (state.model(), Instant::now());
+    state.control.change(|shared| {
+        for terminator in model.terminators() {
+            if let Some(tag) = terminator.session {
+                shared.sessions.restore(tag, terminator.host_id.clone(), now);
+            }
+        }
+    });
+}
+
+/// Decides everything that is out again after each change, until `stop`.
+pub(super) async fn revoke(state: Arc<State>, stop: CancellationToken) {
+    let mut model = state.subscribe();
+    loop {
+        model.mark_unchanged();
+        let started = Instant::now();
+        revoke_now(&state);
+        // With very many grants a look at all of them takes long: then leave as much time for everything else.
+        let rest = started.elapsed();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = async { sleep(rest).await; tokio::select! { _ = model.changed() => {}, () = sleep(TICK) => {} } } => {}
+        }
+    }
+}
+
+fn revoke_now(state: &State) {
+    let control = &state.control;
+    control.change(|shared| {
+        shared.ledger.expire(super::unix_now());
+        // The model is read under the lock: a grant that was recorded before is decided by this model or a later one.
+        let revoked = shared.ledger.recheck(&state.model());
+        control.tell(shared, revoked);
+    });
+    let (model, records) = (state.model(), state.records());
+    let now = OffsetDateTime::now_utc();
+    let shared = control.lock();
+    let checked = shared
+        .sessions
+        .iter()
+        .filter_map(|(tag, s)| Some((tag, session(state, &model, &records, s, now).err()?)));
+    let ended: Vec<(Tag, Status)> = checked.collect();
+    for (id, (_, outbox)) in &shared.routers {
+        if let Err(status) = auth::known_router(&model, id) {
+            outbox.end(status);
+        }
+    }
+    drop(shared);
+    control.end_sessions(ended);
+}
+
+/// May this session go on?
+fn session(
+    state: &State,
+    model: &Model,
+    records: &Records,
+    session: &Session,
+    now: OffsetDateTime,
+) -> Result<(), Status> {
+    auth::known_identity(model, &session.identity)?;
+    // A session from before a restart has not shown its key yet.
+    let Some(spki_sha256) = &session.spki_sha256 else { return Ok(()) };
+    let subject = SpiffeId {
+        trust_domain: state.authority.trust_domain.clone(),
+        role: SpiffeRole::Identity,
+        id: session.identity.to_string(),
+    };
+    auth::certificate(records, &subject, spki_sha256, &session.serial, now)
+}
+
+/// Removes terminators whose session is gone or whose host may not bind any more, until `stop`.
+pub(super) async fn sweep(state: Arc<State>, stop: CancellationToken) {
+    let (mut model, mut presence) = (state.subscribe(), state.control.presence.subscribe());
+    loop {
+        model.mark_unchanged();
+        presence.mark_unchanged();
+        let next = state.control.change(|shared| {
+            let gone = shared.sessions.expire(Instant::now());
+            gone.iter().for_each(|tag| tracing::info!(session = %tag, "a session did not come back"));
+            shared.sessions.next_expiry()
+        });
+        let started = Instant::now();
+        let again = remove(&state).await;
+        sleep(started.elapsed().max(SWEEP_PACE)).await;
+        let wait = match next {
+            _ if again => RETRY,
+            Some(at) => at.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = model.changed(), if !again => {}
+            _ = presence.changed(), if !again => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// One round; true when there is more to do.
+async fn remove(state: &State) -> bool {
+    let model = state.model();
+    let mut doomed = Vec::new();
+    {
+        let shared = state.control.lock();
+        for terminator in model.terminators() {
+            let Some(tag) = terminator.session else { continue };
+            let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
+            let decision = decide(&model, &bind);
+            if !decision.is_allowed() {
+                doomed.push((terminator, decision.rule.to_string()));
+            } else if shared.sessions.get(tag).is_none() {
+                doomed.push((terminator, "its node is gone".to_owned()));
+            }
+        }
+    }
+    let more = doomed.len() > BATCH;
+    doomed.truncate(BATCH);
+    let mut changes = Changes::default();
+    let mut count = 0;
+    for (terminator, reason) in &doomed {
+        if let Some(stored) = state.get::<Terminator>(terminator.id.as_str()) {
+            tracing::info!(terminator = %terminator.id, host = %terminator.host_id, reason, "terminator removed");
+            changes.remove(&stored);
+            count += 1;
+        }
+    }
+    if count == 0 {
+        return more;
+    }
+    match state.commit(changes).await {
+        Ok(_) => more,
+        // Somebody else removed or changed one of them: look again.
+        Err(WriteError::Conflict(_)) => true,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "terminators could not be removed; trying again"
+            );
+            true
+        }
+    }
+}

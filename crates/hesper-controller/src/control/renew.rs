@@ -1,0 +1,87 @@
+//! A new certificate for the same subject and key.
+
+use super::refusal::Refused;
+use crate::state::{CERTIFICATE, Certificate, Changes, State};
+use hesper_observe::audit::{Event, Kind, Outcome};
+use hesper_pki::{
+    ca::{CaError, IssueRequest, Issued},
+    credentials::PeerIdentity,
+    csr,
+    digest::sha256_hex,
+};
+use hesper_proto::control::{RenewRequest, RenewResponse};
+use time::OffsetDateTime;
+use tonic::{Code, Status};
+
+/// Issues it. Every attempt is audited.
+///
+/// # Errors
+/// The request is not valid, or is for another key.
+pub(super) async fn renew(
+    state: &State,
+    peer: &PeerIdentity,
+    request: &RenewRequest,
+) -> Result<RenewResponse, Status> {
+    let now = OffsetDateTime::now_utc();
+    let renewed = issue(state, peer, request, now).await;
+    let (outcome, result) = match &renewed {
+        Ok(_) => (Outcome::Success, "success"),
+        Err(refused) if refused.status == Code::Internal => (Outcome::Failure, "failure"),
+        Err(_) => (Outcome::Denied, "denied"),
+    };
+    let code = renewed.as_ref().err().map_or("", |refused| refused.code);
+    state.control.metrics.renewals.get_or_create(&vec![("outcome", result), ("code", code)]).inc();
+    let mut event = Event::new(now, Kind::Renew, outcome)
+        .actor(peer.id.id.clone())
+        .field("role", peer.id.role.as_str())
+        .field("serial", peer.serial.clone());
+    match &renewed {
+        Ok(issued) => event = event.field("newSerial", issued.serial.clone()),
+        Err(refused) => event = event.field("code", refused.code).field("reason", refused.message.clone()),
+    }
+    state.audit.record(&event);
+    let issued = renewed?;
+    tracing::info!(subject = %peer.id, serial = issued.serial, until = %issued.not_after, "certificate renewed");
+    Ok(RenewResponse { chain_pem: issued.chain_pem, ca_pem: state.authority.ca.ca_pem() })
+}
+
+async fn issue(
+    state: &State,
+    peer: &PeerIdentity,
+    request: &RenewRequest,
+    now: OffsetDateTime,
+) -> Result<Issued, Refused> {
+    let invalid = |why: String| Refused::new(Code::InvalidArgument, "INVALID_CSR", why);
+    let spki_der = csr::public_key(&request.csr_der).map_err(|error| invalid(error.to_string()))?;
+    if sha256_hex(&spki_der) != peer.spki_sha256 {
+        let message = "the request is for another key: a renewal keeps the key; enroll again to change it";
+        return Err(Refused::new(Code::InvalidArgument, "KEY_CHANGED", message));
+    }
+    let request = IssueRequest {
+        subject: peer.id.clone(),
+        spki_der,
+        validity: state.control.settings.leaf_validity,
+        dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
+    };
+    let issued = state.authority.ca.issue(&request, now).map_err(|error| match error {
+        CaError::PublicKey => invalid(error.to_string()),
+        other => internal(&other),
+    })?;
+    let record = Certificate {
+        subject: peer.id.to_string(),
+        spki_sha256: issued.spki_sha256.clone(),
+        not_after: issued.not_after,
+        revoked: false,
+    };
+    let mut changes = Changes::default();
+    changes.create_record(format!("{CERTIFICATE}{}", issued.serial), &record);
+    state.commit(changes).await.map_err(|error| internal(&error))?;
+    Ok(issued)
+}
+
+/// Our own failure: the details are for the operator.
+pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Refused {
+    tracing::error!(error, "a call of a node or router failed");
+    Refused::new(Code::Internal, "INTERNAL", "the controller failed; its log says why")
+}
