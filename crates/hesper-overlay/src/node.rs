@@ -72,7 +72,7 @@ pub enum PassError {
 /// Dropped, it ends: attachments and connections are closed.
 pub struct Node {
     inner: Arc<Inner>,
-    tasks: Vec<AbortOnDrop>,
+    tasks: Mutex<Vec<AbortOnDrop>>,
 }
 
 impl fmt::Debug for Node {
@@ -206,7 +206,7 @@ impl Node {
             AbortOnDrop(tokio::spawn(accept(inner.clone())).abort_handle()),
             AbortOnDrop(tokio::spawn(keep_time(inner.clone())).abort_handle()),
         ];
-        Ok(Self { inner, tasks })
+        Ok(Self { inner, tasks: Mutex::new(tasks) })
     }
 
     /// The session's tag.
@@ -359,14 +359,14 @@ impl Node {
     }
 
     /// Closes every connection and waits a moment until the other sides have been told.
-    pub async fn close(mut self) {
+    pub async fn close(&self) {
         self.stop();
         let _ = timeout(CLOSE_DEADLINE, self.inner.endpoint().wait_idle()).await;
     }
 
     /// The legs stay open: the last packets go through them.
-    fn stop(&mut self) {
-        self.tasks.clear();
+    fn stop(&self) {
+        lock(&self.tasks).clear();
         lock(&self.inner.attachments).clear();
         self.inner.endpoint().close(close::DONE, b"");
     }

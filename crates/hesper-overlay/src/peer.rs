@@ -28,8 +28,8 @@ use tokio::{
 
 /// How long a connection without streams is kept, for the next dial.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
-/// After a router said that a peer is gone: how long it may be silent.
-const GONE_SILENCE: Duration = Duration::from_secs(2);
+/// How long a peer may be silent after something was sent to it. Lost packets are sent again many times in this span.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Renewals that may wait on one connection.
 const RENEWALS: usize = 1024;
 /// Longest answer to a dial.
@@ -53,6 +53,9 @@ pub enum OpenError {
     /// The deadline passed.
     #[error("{0} took too long")]
     Timeout(&'static str),
+    /// The peer does not even acknowledge: it is dead, frozen or cut off.
+    #[error("the peer is silent")]
+    Silent,
     /// The peer broke the protocol.
     #[error("the peer broke the protocol")]
     Frame(#[from] FrameError),
@@ -156,20 +159,23 @@ impl Peer {
             frame::write_message(&mut send, &dial).await?;
             frame::read_message::<DialResult>(&mut recv, MAX_RESULT).await
         };
-        let result = tokio::time::timeout_at(until, exchange)
-            .await
-            .map_err(|_| OpenError::Timeout("the answer of the hosting side"));
+        let result = tokio::select! {
+            result = exchange => result.map_err(|e| match (e, self.0.connection.close_reason()) {
+                (FrameError::Io(_), Some(lost)) => lost.into(),
+                (e, _) => e.into(),
+            }),
+            () = self.silent() => Err(OpenError::Silent),
+            () = tokio::time::sleep_until(until) => Err(OpenError::Timeout("the answer of the hosting side")),
+        };
         let result = match result {
-            Ok(Ok(result)) => result,
-            failed => {
+            Ok(result) => result,
+            Err(error) => {
                 // Not `finish`, which dropping would do: the hosting side must not take this for a whole request.
                 let _ = send.reset(crate::stream::code::ABORTED);
-                return Err(match (failed, self.0.connection.close_reason()) {
-                    (Ok(Err(FrameError::Io(_))), Some(lost)) => lost.into(),
-                    (Ok(Err(e)), _) => e.into(),
-                    (Err(e), _) => e,
-                    (Ok(Ok(_)), _) => OpenError::Timeout("the answer of the hosting side"),
-                });
+                if matches!(error, OpenError::Silent) {
+                    self.clone().suspect();
+                }
+                return Err(error);
             }
         };
         if !result.code.is_empty() {
@@ -177,6 +183,20 @@ impl Peer {
         }
         let guard = StreamGuard { peer: self.0.clone(), _live: live, _lease: lease };
         Ok(Stream::new(send, recv, self.0.id.clone(), Box::new(guard)))
+    }
+
+    /// Returns when something was sent and nothing at all came back for a while: a peer that lives acknowledges at once, however long
+    /// its program takes to answer.
+    async fn silent(&self) {
+        let before = self.heard();
+        tokio::time::sleep(SILENCE).await;
+        if self.heard() != before {
+            std::future::pending().await
+        }
+    }
+
+    fn heard(&self) -> u64 {
+        self.0.connection.stats().udp_rx.datagrams
     }
 
     /// Sends a renewed grant for the open streams of its service and terminator. Best effort: a lost connection has no streams.
@@ -205,10 +225,9 @@ impl Peer {
     fn suspect(self) {
         self.0.suspect.store(true, Relaxed);
         tokio::spawn(async move {
-            let heard = || self.0.connection.stats().udp_rx.datagrams;
-            let before = heard();
+            let before = self.heard();
             self.renew(RenewGrant::default());
-            if timeout(GONE_SILENCE, self.0.connection.closed()).await.is_err() && heard() == before {
+            if timeout(SILENCE, self.0.connection.closed()).await.is_err() && self.heard() == before {
                 tracing::debug!(peer = %self.0.id, "peer is gone");
                 self.0.connection.close(close::GONE, b"");
             }

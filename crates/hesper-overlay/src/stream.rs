@@ -162,13 +162,25 @@ impl Core {
 
 /// Ends a stream from outside; does not keep it alive.
 #[derive(Clone)]
-pub(crate) struct StreamHandle(Weak<Core>);
+pub struct StreamHandle(Weak<Core>);
 
 impl StreamHandle {
-    pub(crate) fn end(&self, reason: StreamError) {
+    /// Ends both directions: reads and writes on this side fail with `reason`, those on the other side with the like.
+    pub fn end(&self, reason: StreamError) {
         if let Some(core) = self.0.upgrade() {
             core.end(reason);
         }
+    }
+
+    /// Is the stream gone?
+    pub fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl fmt::Debug for StreamHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamHandle").field("over", &self.is_over()).finish()
     }
 }
 
@@ -204,7 +216,8 @@ impl Stream {
         Self { recv: RecvHalf(core.clone()), send: SendHalf(core) }
     }
 
-    pub(crate) fn handle(&self) -> StreamHandle {
+    /// A handle that ends the stream from outside.
+    pub fn handle(&self) -> StreamHandle {
         StreamHandle(Arc::downgrade(&self.recv.0))
     }
 

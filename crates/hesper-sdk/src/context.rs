@@ -1,63 +1,172 @@
 //! The handle that programs hold.
 
-use crate::{BindError, BindOptions, ContextError, DialError, DialOptions, Listener, NodeView, NotReady};
-use hesper_overlay::stream::Stream;
-use hesper_pki::identity_file::IdentityFile;
+use crate::{
+    BindError, BindOptions, ContextError, DialError, DialOptions, Listener, NodeView, NotReady, control,
+    dial::{self, Dial},
+    inner::Inner,
+    listener,
+};
+use hesper_client::{
+    channel::ControlChannel,
+    renewal::{RenewAs, Renewed, keep_renewed},
+};
+use hesper_overlay::{node::AttachState, stream::Stream};
+use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFile, spiffe::SpiffeRole};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::DropGuard;
 
-/// One identity on the overlay. Cheap to clone; the last clone dropped, or [`Context::shutdown`], ends it.
+/// How long [`Context::shutdown`] waits for the controller to be told, and for streams to be done.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks.
+const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
+/// What was just written is still on its way when its stream is closed.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// One identity on the overlay. Cheap to clone; it ends with its last clone (listeners hold one), or by [`Context::shutdown`]. Streams end
+/// with it.
 #[derive(Clone, Debug)]
 pub struct Context {
-    view: watch::Receiver<Arc<NodeView>>,
+    pub(crate) inner: Arc<Inner>,
+    _alive: Arc<DropGuard>,
 }
 
 impl Context {
     /// Reads an identity file and starts. Renewed certificates are written back to it. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
     pub fn from_identity_file(path: &Path) -> Result<Self, ContextError> {
         Self::from_identity(IdentityFile::load(path)?, Some(path.to_owned()))
     }
 
     /// Starts with an identity from memory; with a `path`, renewed certificates are written there. Needs a tokio runtime.
-    pub fn from_identity(identity: IdentityFile, _path: Option<PathBuf>) -> Result<Self, ContextError> {
-        identity.credentials()?;
-        Ok(Self { view: watch::channel(Arc::default()).1 })
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn from_identity(identity: IdentityFile, path: Option<PathBuf>) -> Result<Self, ContextError> {
+        tokio::runtime::Handle::try_current().map_err(|_| ContextError::NoRuntime)?;
+        let credentials = identity.credentials()?;
+        if credentials.id.role != SpiffeRole::Identity {
+            return Err(ContextError::NotAnIdentity(credentials.id.to_string()));
+        }
+        let credentials = SharedCredentials::new(credentials);
+        let control = ControlChannel::new(&identity.controllers(), credentials.clone())
+            .map_err(|e| ContextError::Controller(e.into()))?;
+        let inner = Arc::new(Inner::new(credentials, control));
+        inner.spawn(control::follow(inner.clone()));
+        inner.spawn(dial::keep(inner.clone()));
+        inner.spawn(keep_renewed(
+            RenewAs::Node,
+            inner.control.clone(),
+            inner.credentials.clone(),
+            keep_file(identity, path),
+        ));
+        let alive = Arc::new(inner.closing.clone().drop_guard());
+        Ok(Self { inner, _alive: alive })
     }
 
     /// Waits until the controller has answered and a router is attached.
+    ///
+    /// # Errors
+    /// What is missing when the deadline passes. The context goes on trying.
     pub async fn ready(&self, deadline: Duration) -> Result<(), NotReady> {
-        Err(NotReady::Controller { waited: deadline, reason: String::new() })
+        let until = Instant::now() + deadline;
+        let mut sessions = self.inner.session.subscribe();
+        if !matches!(timeout_at(until, sessions.wait_for(Option::is_some)).await, Ok(Ok(_))) {
+            return Err(NotReady::Controller { waited: deadline, reason: self.inner.problem() });
+        }
+        let mut attached = self.inner.attached.subscribe();
+        let any = |states: &Vec<AttachState>| states.iter().any(|s| s.attached);
+        if matches!(timeout_at(until, attached.wait_for(any)).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let states = attached.borrow().clone();
+        if states.is_empty() {
+            return Err(NotReady::NoRouters(self.inner.view.borrow().identity_name.clone()));
+        }
+        let reasons: Vec<_> = states.iter().map(|s| s.reason.as_str()).collect();
+        Err(NotReady::Routers {
+            routers: states.iter().map(|s| s.name.clone()).collect(),
+            waited: deadline,
+            reason: reasons.join("; "),
+        })
     }
 
     /// What the node knows now, and each change.
     pub fn state(&self) -> watch::Receiver<Arc<NodeView>> {
-        self.view.clone()
+        self.inner.view.subscribe()
     }
 
     /// Opens a stream to a service: its name, or `instance@name`.
+    ///
+    /// # Errors
+    /// See [`DialError`].
     pub async fn dial(&self, service: &str) -> Result<Stream, DialError> {
         self.dial_with(service, DialOptions::default()).await
     }
 
     /// The same with options; an instance in the options wins over one in the name.
-    pub async fn dial_with(&self, _service: &str, _options: DialOptions) -> Result<Stream, DialError> {
-        Err(DialError::Shutdown)
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_with(&self, service: &str, options: DialOptions) -> Result<Stream, DialError> {
+        Dial::new(&self.inner, dial::key(service, &options), &options).run().await
     }
 
     /// Hosts a service.
+    ///
+    /// # Errors
+    /// See [`BindError`].
     pub async fn bind(&self, service: &str) -> Result<Listener, BindError> {
         self.bind_with(service, BindOptions::default()).await
     }
 
-    /// The same with options.
-    pub async fn bind_with(&self, _service: &str, _options: BindOptions) -> Result<Listener, BindError> {
-        Err(BindError::Shutdown)
+    /// The same with options. Returns when the controller knows; from then on the service stays bound through any outage.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub async fn bind_with(&self, service: &str, options: BindOptions) -> Result<Listener, BindError> {
+        listener::bind(self, service, options).await
     }
 
-    /// Unbinds everything, lets what is written be delivered for a moment, and ends.
-    pub async fn shutdown(&self) {}
+    /// Unbinds everything, gives streams a moment to be done, and ends.
+    pub async fn shutdown(&self) {
+        self.inner.unbinding.cancel();
+        self.inner.listeners.close();
+        let _ = timeout(SHUTDOWN_PATIENCE, self.inner.listeners.wait()).await;
+        self.inner.closing.cancel();
+        self.inner.tasks.close();
+        let _ = timeout(SHUTDOWN_PATIENCE, self.inner.tasks.wait()).await;
+        let nodes = self.inner.nodes();
+        let until = Instant::now() + SHUTDOWN_PATIENCE;
+        while nodes.iter().any(|n| n.streams() != (0, 0)) && Instant::now() < until {
+            tokio::time::sleep(SHUTDOWN_STEP).await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
+        for node in nodes {
+            node.close().await;
+        }
+        self.inner.session.send_replace(None);
+    }
+}
+
+/// Keeps renewed certificates on disk.
+fn keep_file(mut identity: IdentityFile, path: Option<PathBuf>) -> impl FnMut(Renewed) + Send {
+    move |renewed| {
+        identity = identity.renewed(&renewed.chain_pem, &renewed.ca_pem);
+        if let Some(path) = &path
+            && let Err(error) = identity.replace(path)
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(path = %path.display(), error, "the renewed certificate is not kept: after a restart the old one counts");
+        }
+    }
 }

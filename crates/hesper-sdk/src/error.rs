@@ -12,6 +12,9 @@ pub enum ContextError {
     /// It names no identity (but a router or a controller).
     #[error("{0} is not an identity of a node")]
     NotAnIdentity(String),
+    /// It was not called inside a tokio runtime.
+    #[error("there is no tokio runtime here")]
+    NoRuntime,
     /// The controller's address or the credentials do not make a connection.
     #[error("the controller's address cannot be used")]
     Controller(#[source] Box<dyn std::error::Error + Send + Sync>),

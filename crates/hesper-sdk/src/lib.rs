@@ -18,9 +18,14 @@
 //! service; `instance@service` reaches only those bound with that instance.
 
 mod context;
+mod control;
+mod dial;
 mod error;
+mod grants;
+mod inner;
 mod listener;
 mod options;
+mod status;
 mod view;
 
 pub use context::Context;

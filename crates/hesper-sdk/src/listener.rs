@@ -1,47 +1,157 @@
 //! The hosting side: a bound service and what arrives for it.
 
-use crate::{BindError, ListenerClosed, Precedence};
-use hesper_overlay::stream::Stream;
+use crate::{
+    BindError, BindOptions, Context, ListenerClosed, Precedence,
+    inner::{Inner, Session, call},
+    status::Failure,
+};
+use hesper_client::backoff::Backoff;
+use hesper_model::id::{ServiceId, TerminatorId};
+use hesper_overlay::{inbound::Arrival, stream::Stream};
+use hesper_proto::control::{
+    BindRequest, BindResponse, UnbindRequest, UnbindResponse, UpdateTerminatorRequest,
+    UpdateTerminatorResponse,
+};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Dials that may wait for the program; more are told that it is busy.
+const BACKLOG: usize = 128;
+/// How long the first bind may take, the controller's return included.
+const BIND_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an unbind may take. If it fails, the controller finds out by itself when the session ends.
+const UNBIND_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A service bound by this node. Stays bound, through any outage, until dropped or closed.
 #[derive(Debug)]
 pub struct Listener {
+    ctx: Context,
+    spec: Arc<Spec>,
+    arrivals: mpsc::Receiver<Arrival>,
+    done: Option<oneshot::Receiver<()>>,
+    _unbind: DropGuard,
+}
+
+/// What is bound, and as what.
+#[derive(Debug)]
+struct Spec {
+    service: String,
+    options: Mutex<BindOptions>,
+    bound: Mutex<Option<(Session, BindResponse)>>,
+    closing: CancellationToken,
+}
+
+/// A dial that was checked (grant, key, policy) and waits for the program's word. Dropped, it is refused.
+#[derive(Debug)]
+pub struct Incoming {
+    arrival: Arrival,
     service: String,
 }
 
-/// A dial that was checked (grant, key, policy) and waits for the program's word.
-#[derive(Debug)]
-pub struct Incoming {
-    stream: Stream,
-    dialer_id: String,
-    service: String,
-    app_data: String,
+impl Spec {
+    fn options(&self) -> BindOptions {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn bound(&self) -> Option<(Session, BindResponse)> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_bound(&self, bound: Option<(Session, BindResponse)>) {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    }
+}
+
+pub(crate) async fn bind(ctx: &Context, service: &str, options: BindOptions) -> Result<Listener, BindError> {
+    if ctx.inner.closing.is_cancelled() {
+        return Err(BindError::Shutdown);
+    }
+    let (to, arrivals) = mpsc::channel(BACKLOG);
+    let (bound, first) = oneshot::channel();
+    let (over, done) = oneshot::channel();
+    let spec = Arc::new(Spec {
+        service: service.into(),
+        options: Mutex::new(options),
+        bound: Mutex::default(),
+        closing: ctx.inner.unbinding.child_token(),
+    });
+    let unbind = spec.closing.clone().drop_guard();
+    ctx.inner.listeners.spawn(keep_bound(ctx.inner.clone(), spec.clone(), to, bound, over));
+    match timeout(BIND_DEADLINE, first).await {
+        Ok(Ok(Ok(()))) => {
+            Ok(Listener { ctx: ctx.clone(), spec, arrivals, done: Some(done), _unbind: unbind })
+        }
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Err(_)) => Err(BindError::Shutdown),
+        Err(_) => Err(BindError::Unavailable { message: ctx.inner.problem() }),
+    }
 }
 
 impl Listener {
     /// Name of the service.
     pub fn service(&self) -> &str {
-        &self.service
+        &self.spec.service
     }
 
     /// The next dial. Cancel-safe.
+    ///
+    /// # Errors
+    /// The context was shut down.
     pub async fn accept(&mut self) -> Result<Incoming, ListenerClosed> {
-        Err(ListenerClosed)
+        tokio::select! {
+            arrival = self.arrivals.recv() => {
+                let arrival = arrival.ok_or(ListenerClosed)?;
+                Ok(Incoming { arrival, service: self.spec.service.clone() })
+            }
+            () = self.spec.closing.cancelled() => Err(ListenerClosed),
+        }
     }
 
-    /// Changes cost or precedence while bound; what is `None` stays as it is.
-    pub async fn update(&self, _cost: Option<u16>, _precedence: Option<Precedence>) -> Result<(), BindError> {
-        Err(BindError::Shutdown)
+    /// Changes cost or precedence while bound; what is `None` stays as it is. Kept for later rebinds also when the controller is not reached
+    /// now.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub async fn update(&self, cost: Option<u16>, precedence: Option<Precedence>) -> Result<(), BindError> {
+        {
+            let mut options = self.spec.options.lock().unwrap_or_else(PoisonError::into_inner);
+            options.cost = cost.or(options.cost);
+            options.precedence = precedence.or(options.precedence);
+        }
+        let Some((session, bound)) = self.spec.bound() else {
+            return Err(BindError::Unavailable { message: self.ctx.inner.problem() });
+        };
+        let request = UpdateTerminatorRequest {
+            terminator_id: bound.terminator_id,
+            cost: cost.map(u32::from),
+            precedence: precedence.map(|p| p.as_str().to_owned()).unwrap_or_default(),
+        };
+        let mut client = self.ctx.inner.client();
+        let updated = call(&session, request, |r| async move { client.update_terminator(r).await }).await;
+        updated.map(|UpdateTerminatorResponse {}| ()).map_err(Failure::into_bind)
     }
 
     /// Unbinds and waits until the controller knows. Streams that are open go on.
-    pub async fn close(self) {}
+    pub async fn close(mut self) {
+        self.spec.closing.cancel();
+        if let Some(done) = self.done.take() {
+            let _ = timeout(UNBIND_DEADLINE, done).await;
+        }
+    }
 }
 
 impl Incoming {
     /// Id of the dialing identity, as its certificate proved it.
     pub fn dialer_id(&self) -> &str {
-        &self.dialer_id
+        self.arrival.dialer.as_str()
     }
 
     /// Name of the dialed service.
@@ -51,16 +161,147 @@ impl Incoming {
 
     /// What the dialer told, see [`crate::DialOptions::app_data`]. Empty = nothing.
     pub fn app_data(&self) -> &str {
-        &self.app_data
+        &self.arrival.app_data
     }
 
     /// Accepts: the dialer's `dial` returns.
-    pub async fn into_stream(self) -> std::io::Result<Stream> {
-        Ok(self.stream)
+    ///
+    /// # Errors
+    /// The dialer is gone, or its grant has just ended.
+    pub async fn into_stream(self) -> io::Result<Stream> {
+        self.arrival.accept().await
     }
 
     /// Refuses: the dialer's `dial` fails with [`crate::DialError::Refused`] and this reason.
-    pub async fn refuse(self, _reason: &str) {
-        self.stream.abort();
+    pub async fn refuse(self, reason: &str) {
+        self.arrival.refuse(reason).await;
+    }
+}
+
+/// Binds, and binds again whenever the controller may have forgotten: after each new watch, and when a policy took the right away and
+/// gave it back.
+async fn keep_bound(
+    inner: Arc<Inner>,
+    spec: Arc<Spec>,
+    arrivals: mpsc::Sender<Arrival>,
+    first: oneshot::Sender<Result<(), BindError>>,
+    over: oneshot::Sender<()>,
+) {
+    let closing = spec.closing.clone();
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = bind_for_ever(&inner, &spec, &arrivals, first) => {}
+    }
+    unbind(&inner, &spec).await;
+    let _ = over.send(());
+}
+
+async fn bind_for_ever(
+    inner: &Arc<Inner>,
+    spec: &Spec,
+    arrivals: &mpsc::Sender<Arrival>,
+    first: oneshot::Sender<Result<(), BindError>>,
+) {
+    let mut first = Some(first);
+    let mut backoff = Backoff::default();
+    loop {
+        let session = inner.connected_session().await;
+        match bind_once(inner, &session, spec).await {
+            Ok(bound) => {
+                backoff.reset();
+                install(spec, &session, bound.clone(), arrivals);
+                if let Some(first) = first.take() {
+                    let _ = first.send(Ok(()));
+                }
+                lost(inner, &session, &bound).await;
+            }
+            Err(failure) if failure.unreachable || failure.no_session() => sleep(backoff.next_wait()).await,
+            Err(failure) => {
+                let reason = failure.message().to_owned();
+                let error = failure.into_bind();
+                if let Some(first) = first.take() {
+                    let _ = first.send(Err(error));
+                    return;
+                }
+                tracing::warn!(service = spec.service, reason, "service is not bound any more; trying on");
+                take_down(spec);
+                // A change of policy comes with a new view.
+                let mut view = inner.view.subscribe();
+                let _ = timeout(Duration::from_secs(30), view.changed()).await;
+                sleep(backoff.next_wait()).await;
+            }
+        }
+    }
+}
+
+async fn bind_once(inner: &Inner, session: &Session, spec: &Spec) -> Result<BindResponse, Failure> {
+    let options = spec.options();
+    let request = BindRequest {
+        service: spec.service.clone(),
+        instance: options.instance.unwrap_or_default(),
+        cost: options.cost.map(u32::from),
+        precedence: options.precedence.map(|p| p.as_str().to_owned()).unwrap_or_default(),
+        address: options.address,
+    };
+    let mut client = inner.client();
+    call(session, request, |r| async move { client.bind(r).await }).await
+}
+
+fn install(spec: &Spec, session: &Session, bound: BindResponse, arrivals: &mpsc::Sender<Arrival>) {
+    if spec.bound().is_some_and(|(_, old)| old.terminator_id != bound.terminator_id) {
+        take_down(spec);
+    }
+    let (terminator, service) = (TerminatorId::new(&bound.terminator_id), ServiceId::new(&bound.service_id));
+    session.node.bind(terminator, service, arrivals.clone());
+    tracing::info!(service = spec.service, terminator = bound.terminator_id, "service bound");
+    spec.set_bound(Some((session.clone(), bound)));
+}
+
+fn take_down(spec: &Spec) {
+    if let Some((session, bound)) = spec.bound() {
+        session.node.unbind(&TerminatorId::new(bound.terminator_id));
+    }
+    spec.set_bound(None);
+}
+
+/// Waits until the binding must be made again.
+async fn lost(inner: &Inner, session: &Session, bound: &BindResponse) {
+    let (mut sessions, mut views) = (inner.session.subscribe(), inner.view.subscribe());
+    // The view may be older than the binding: its no counts only after its yes.
+    let mut seen = false;
+    loop {
+        let current = sessions.borrow_and_update().as_ref().map(|s| (s.watch, s.node.tag()));
+        if current.is_some_and(|c| c != (session.watch, session.node.tag())) {
+            return;
+        }
+        let may_bind =
+            views.borrow_and_update().services.iter().any(|s| s.id == bound.service_id && s.may_bind);
+        if seen && !may_bind {
+            return;
+        }
+        seen |= may_bind;
+        let gone = tokio::select! {
+            changed = sessions.changed() => changed.is_err(),
+            changed = views.changed() => changed.is_err(),
+        };
+        if gone {
+            return;
+        }
+    }
+}
+
+async fn unbind(inner: &Inner, spec: &Spec) {
+    let bound = spec.bound();
+    take_down(spec);
+    let Some((session, bound)) = bound.filter(|(s, _)| s.connected) else { return };
+    let mut client = inner.client();
+    let request = UnbindRequest { terminator_id: bound.terminator_id };
+    let unbound = call(&session, request, |r| async move { client.unbind(r).await });
+    match timeout(UNBIND_DEADLINE, unbound).await {
+        Ok(Ok(UnbindResponse {})) => {}
+        Ok(Err(failure)) => {
+            tracing::debug!(service = spec.service, reason = failure.message(), "not unbound")
+        }
+        Err(_) => tracing::debug!(service = spec.service, "not unbound in time"),
     }
 }

@@ -1,0 +1,264 @@
+//! The conversation with the controller: one watch, opened again after every end, and what follows from each update.
+
+use crate::{
+    inner::{Inner, Session},
+    status,
+};
+use hesper_client::backoff::Backoff;
+use hesper_model::id::Tag;
+use hesper_overlay::{
+    attach::AttachTarget,
+    node::{AttachState, Node, NodeOptions},
+};
+use hesper_pki::token::Verifier;
+use hesper_proto::control::{
+    AttachPoint, Attached, NodeHello, NodeReport, NodeSession, NodeState, NodeUpdate, Revoked, TokenKey,
+    node_report, node_update,
+};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+/// How long the controller may take to send its first update.
+const FIRST_UPDATE: Duration = Duration::from_secs(10);
+/// A watch that lived this long was no failure: the next wait is short again.
+const LASTING: Duration = Duration::from_secs(10);
+/// How long grants that lapse during an outage of the controller are honoured.
+const OUTAGE_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// How long a replaced node may go on for its streams: no grant lives longer.
+const RETIREMENT: Duration = Duration::from_secs(600);
+
+/// Follows the controller for ever.
+pub(crate) async fn follow(inner: Arc<Inner>) {
+    let mut backoff = Backoff::default();
+    let mut token = String::new();
+    let mut reported = String::new();
+    loop {
+        let begun = Instant::now();
+        let status = watch(&inner, &mut token).await;
+        let text = status::text(&status);
+        disconnected(&inner, &text);
+        // Once per reason, not once per attempt.
+        if text != reported {
+            tracing::warn!(reason = %text, "no watch at the controller; trying on");
+            reported = text;
+        }
+        if begun.elapsed() >= LASTING {
+            backoff.reset();
+            reported.clear();
+        }
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+fn disconnected(inner: &Inner, reason: &str) {
+    inner.set_problem(reason);
+    inner.session.send_if_modified(|session| match session {
+        Some(s) if s.connected => {
+            s.connected = false;
+            true
+        }
+        _ => false,
+    });
+    inner.nodes().iter().for_each(|n| n.set_controller(false));
+    inner.change_view(|v| v.connected = false);
+}
+
+/// One watch, until it ends.
+async fn watch(inner: &Arc<Inner>, token: &mut String) -> Status {
+    match open(inner, token).await {
+        Ok((updates, reports)) => run(inner, updates, reports, token).await,
+        Err(status) => status,
+    }
+}
+
+async fn open(
+    inner: &Inner,
+    token: &str,
+) -> Result<(Streaming<NodeUpdate>, mpsc::Sender<NodeReport>), Status> {
+    let (reports, stream) = mpsc::channel(16);
+    let hello = NodeHello {
+        session_token: token.to_owned(),
+        client: concat!("hesper-sdk ", env!("CARGO_PKG_VERSION")).into(),
+    };
+    // The queue is empty: there is room.
+    let _ = reports.try_send(NodeReport { report: Some(node_report::Report::Hello(hello)) });
+    let mut client = inner.client();
+    let opened = timeout(FIRST_UPDATE, client.watch(ReceiverStream::new(stream))).await;
+    let updates =
+        opened.map_err(|_| Status::deadline_exceeded("no answer from the controller"))??.into_inner();
+    Ok((updates, reports))
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    mut updates: Streaming<NodeUpdate>,
+    reports: mpsc::Sender<NodeReport>,
+    token: &mut String,
+) -> Status {
+    let watch = inner.session.borrow().as_ref().map_or(0, |s| s.watch) + 1;
+    let mut attached = inner.attached.subscribe();
+    attached.mark_changed();
+    let mut first = true;
+    loop {
+        tokio::select! {
+            update = updates.message() => match update {
+                Ok(Some(NodeUpdate { update: Some(node_update::Update::State(state)) })) => {
+                    match apply(inner, watch, state) {
+                        Ok(fresh) => *token = fresh,
+                        Err(reason) => return Status::internal(reason),
+                    }
+                    if std::mem::take(&mut first) {
+                        tracing::info!("connected to the controller");
+                    }
+                }
+                Ok(Some(NodeUpdate { update: Some(node_update::Update::Revoked(revoked)) })) => revoke(inner, &revoked),
+                // A word of a newer controller.
+                Ok(Some(NodeUpdate { update: None })) => {}
+                Ok(None) => return Status::unavailable("the controller ended the watch"),
+                Err(status) => return status,
+            },
+            () = sleep(FIRST_UPDATE), if first => return Status::deadline_exceeded("the controller sends no state"),
+            _ = attached.changed() => {
+                let router_ids = attached_ids(&attached.borrow_and_update());
+                let report = NodeReport { report: Some(node_report::Report::Attached(Attached { router_ids })) };
+                if reports.send(report).await.is_err() {
+                    return Status::unavailable("the controller takes no reports");
+                }
+            }
+        }
+    }
+}
+
+fn attached_ids(states: &[AttachState]) -> Vec<String> {
+    states.iter().filter(|s| s.attached).map(|s| s.router_id.clone()).collect()
+}
+
+fn revoke(inner: &Inner, revoked: &Revoked) {
+    tracing::info!(grants = revoked.grant_ids.len(), reason = revoked.reason, "grants revoked");
+    inner.nodes().iter().for_each(|n| n.revoke(&revoked.grant_ids));
+    inner.leases.revoke(&revoked.grant_ids);
+}
+
+/// Takes over a whole state; returns the session token, for resuming.
+fn apply(inner: &Arc<Inner>, watch: u64, state: NodeState) -> Result<String, String> {
+    let session = state.session.ok_or("the controller's state names no session")?;
+    let verifier = verifier(&state.token_keys)?;
+    let routers = state.routers.iter().map(target).collect::<Result<Vec<_>, _>>()?;
+    let node = node(inner, &session)?;
+    node.set_session_token(&session.token);
+    node.set_routers(routers);
+    for n in inner.nodes() {
+        n.set_verifier(verifier.clone());
+    }
+    node.set_verifier(verifier);
+    node.set_controller(true);
+    inner.change_view(|view| {
+        view.revision = state.revision;
+        view.identity_id = session.identity_id;
+        view.identity_name = session.identity_name;
+        view.connected = true;
+        view.services = state.services;
+    });
+    forget_hosts_that_left(inner);
+    inner.session.send_if_modified(|old| {
+        let changed =
+            !old.as_ref().is_some_and(|s| s.connected && s.watch == watch && Arc::ptr_eq(&s.node, &node));
+        if changed {
+            *old = Some(Session { node, watch, connected: true });
+        }
+        changed
+    });
+    Ok(session.token)
+}
+
+/// The node of this session: the one at hand if its tag is the same, or a new one.
+fn node(inner: &Arc<Inner>, session: &NodeSession) -> Result<Arc<Node>, String> {
+    let tag = Tag::from_slice(&session.tag).ok_or("the controller's session has no tag")?;
+    let current = inner.session.borrow().as_ref().map(|s| s.node.clone());
+    if let Some(node) = current.as_ref().filter(|n| n.tag() == tag) {
+        return Ok(node.clone());
+    }
+    let options = NodeOptions {
+        credentials: inner.credentials.clone(),
+        tag,
+        session_token: session.token.clone(),
+        outage_grace: OUTAGE_GRACE,
+    };
+    let node = Arc::new(Node::new(options).map_err(|e| format!("cannot open UDP sockets: {e}"))?);
+    if let Some(old) = current {
+        tracing::info!(session = %tag, "a new session replaces the old one");
+        retire(inner, old);
+    }
+    let (weak, mut states) = (Arc::downgrade(inner), node.attached());
+    inner.spawn(async move {
+        while states.changed().await.is_ok() {
+            let Some(inner) = weak.upgrade() else { return };
+            let states = states.borrow_and_update().clone();
+            if inner.session.borrow().as_ref().is_none_or(|s| s.node.tag() == tag) {
+                inner.change_view(|v| {
+                    v.attached = states.iter().filter(|s| s.attached).map(|s| s.name.clone()).collect();
+                });
+                inner.attached.send_replace(states);
+            }
+        }
+    });
+    Ok(node)
+}
+
+/// The old node goes on until its streams are over; nothing new is begun there.
+fn retire(inner: &Arc<Inner>, old: Arc<Node>) {
+    let retired = |inner: &Inner| inner.retired.lock().unwrap_or_else(PoisonError::into_inner).len();
+    inner.retired.lock().unwrap_or_else(PoisonError::into_inner).push(old.clone());
+    tracing::debug!(retired = retired(inner), "a node is retired");
+    let weak = Arc::downgrade(inner);
+    inner.spawn(async move {
+        let until = Instant::now() + RETIREMENT;
+        while old.streams() != (0, 0) && Instant::now() < until {
+            sleep(Duration::from_secs(1)).await;
+        }
+        old.close().await;
+        if let Some(inner) = weak.upgrade() {
+            inner.retired.lock().unwrap_or_else(PoisonError::into_inner).retain(|n| !Arc::ptr_eq(n, &old));
+        }
+    });
+}
+
+/// A lease whose host no longer hosts the service is not used again: its node may have gone without a word.
+fn forget_hosts_that_left(inner: &Inner) {
+    let view = inner.view.borrow().clone();
+    for lease in inner.leases.all() {
+        let service = view.services.iter().find(|s| s.id == lease.service_id && s.may_dial);
+        if !service.is_some_and(|s| s.hosts.iter().any(|h| h.identity_id == lease.binder_id.as_str())) {
+            lease.spend();
+        }
+    }
+}
+
+fn verifier(keys: &[TokenKey]) -> Result<Verifier, String> {
+    let keys = keys.iter().map(|k| {
+        let key = <[u8; 32]>::try_from(&*k.ed25519)
+            .map_err(|_| format!("token key {} is not of 32 bytes", k.kid))?;
+        Ok((k.kid.clone(), key))
+    });
+    Ok(Verifier::new(keys.collect::<Result<Vec<_>, String>>()?))
+}
+
+fn target(point: &AttachPoint) -> Result<AttachTarget, String> {
+    let bad = |what: &str| format!("router {} has a bad {what}", point.name);
+    Ok(AttachTarget {
+        router_id: point.router_id.clone(),
+        name: point.name.clone(),
+        addresses: point.addresses.clone(),
+        tag: Tag::from_slice(&point.tag).ok_or_else(|| bad("tag"))?,
+        knock_key_id: (&*point.knock_key_id).try_into().map_err(|_| bad("knock key id"))?,
+        knock_key: (&*point.knock_key).try_into().map_err(|_| bad("knock key"))?,
+    })
+}

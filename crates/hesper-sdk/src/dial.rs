@@ -1,0 +1,412 @@
+//! Dialing: a grant (cached or asked for), its pass to a router, the connection to the hosting node, the stream. What fails is tried another
+//! way while there is time, and the failure that says most is what the program gets.
+
+use crate::{
+    DialError, DialOptions,
+    grants::{Key, Lease, Use},
+    inner::{Inner, Session, call, unix_now},
+    status::Failure,
+};
+use hesper_overlay::{admission::code, node::PassError, passes::Pass, peer::OpenError, stream::Stream};
+use hesper_proto::{
+    control::{DialRequest, DialResponse},
+    overlay::{DialHeader, RenewGrant},
+};
+use rand::Rng;
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long a dial waits for a controller that is not connected, before it says so.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a dial waits for an attachment that is about to come back.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(5);
+/// Most ways tried by one dial.
+const MAX_ATTEMPTS: usize = 16;
+/// Terminators to be avoided, at most, in one request.
+const MAX_AVOID: usize = 32;
+/// Pause before the same way is tried again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+/// How often leases are looked at for renewal.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// One dial of one program.
+pub(crate) struct Dial<'a> {
+    pub(crate) inner: &'a Arc<Inner>,
+    pub(crate) key: Key,
+    pub(crate) options: &'a DialOptions,
+    until: Instant,
+    avoid: Vec<String>,
+    /// What is being waited for, should the deadline pass.
+    stage: Mutex<String>,
+}
+
+/// How one way failed.
+struct Failed {
+    error: DialError,
+    next: Next,
+}
+
+/// What to try next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another grant.
+    Ask,
+    /// Another terminator.
+    Avoid,
+    /// Nothing.
+    GiveUp,
+}
+
+pub(crate) fn key(service: &str, options: &DialOptions) -> Key {
+    let (instance, service) = match service.split_once('@') {
+        Some((instance, service)) => (instance, service),
+        None => ("", service),
+    };
+    let instance = options.instance.as_deref().unwrap_or(instance);
+    Key { service: service.into(), instance: instance.into() }
+}
+
+impl<'a> Dial<'a> {
+    pub(crate) fn new(inner: &'a Arc<Inner>, key: Key, options: &'a DialOptions) -> Self {
+        let stage = Mutex::new("the controller".into());
+        Self { inner, key, options, until: Instant::now() + options.timeout, avoid: Vec::new(), stage }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<Stream, DialError> {
+        let mut last = None;
+        let closing = self.inner.closing.clone();
+        let until = self.until;
+        let result = tokio::select! {
+            () = closing.cancelled() => return Err(DialError::Shutdown),
+            result = timeout_at(until, self.attempts(&mut last)) => result,
+        };
+        match (result, last) {
+            (Ok(result), _) => result,
+            // What failed says more than that time is up.
+            (Err(_), Some(error)) => Err(error),
+            (Err(_), None) => Err(DialError::Timeout {
+                service: self.key.service.clone(),
+                after: self.options.timeout,
+                last: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            }),
+        }
+    }
+
+    fn stage(&self, text: impl Into<String>) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    async fn attempts(&mut self, last: &mut Option<DialError>) -> Result<Stream, DialError> {
+        for attempt in 0..MAX_ATTEMPTS {
+            // The first retry is at once: mostly it was only the grant that was old.
+            if attempt > 1 {
+                pause().await;
+            }
+            let lease = match self.lease().await {
+                Ok(lease) => lease,
+                Err(failure) if failure.no_terminators() && !self.avoid.is_empty() => {
+                    // Every way has failed: why the last one did says more than that none is left.
+                    match last.take() {
+                        Some(error @ DialError::Refused { .. }) => return Err(error),
+                        error => *last = error,
+                    }
+                    self.avoid.clear();
+                    continue;
+                }
+                Err(failure) if failure.no_session() => {
+                    *last = Some(failure.into_dial());
+                    continue;
+                }
+                Err(failure) => return Err(failure.into_dial()),
+            };
+            let failed = match self.open(&lease).await {
+                Ok(stream) => return Ok(stream),
+                Err(failed) => failed,
+            };
+            tracing::debug!(service = self.key.service, error = %failed.error, "one way of a dial failed");
+            match failed.next {
+                Next::GiveUp => return Err(failed.error),
+                Next::Ask => lease.spend(),
+                Next::Avoid => {
+                    lease.spend();
+                    if self.avoid.len() < MAX_AVOID && !self.avoid.contains(&lease.terminator_id) {
+                        self.avoid.push(lease.terminator_id.clone());
+                    }
+                }
+            }
+            *last = Some(failed.error);
+        }
+        Err(last.take().unwrap_or(DialError::NoRoute {
+            message: format!("no way to service {} works", self.key.service),
+        }))
+    }
+
+    /// The cached lease, or a new one; one request at a time per service and instance.
+    async fn lease(&self) -> Result<Arc<Lease>, Failure> {
+        let slot = self.inner.leases.slot(&self.key);
+        let mut slot = slot.lock().await;
+        let now = unix_now();
+        let cached = slot.as_ref().filter(|l| !self.avoid.contains(&l.terminator_id)).cloned();
+        let decision = cached.as_ref().map_or(Use::Ask, |l| l.decide(now, self.inner.connected()));
+        match (decision, cached) {
+            (Use::Cached, Some(lease)) => Ok(lease),
+            (Use::Refresh, Some(lease)) => match self.ask(Some(&lease)).await {
+                Ok(fresh) => Ok(slot.insert(fresh).clone()),
+                Err(failure) if failure.unreachable => Ok(lease),
+                Err(failure) => Err(failure),
+            },
+            (_, old) => Ok(slot.insert(self.ask(old.as_ref()).await?).clone()),
+        }
+    }
+
+    async fn ask(&self, old: Option<&Arc<Lease>>) -> Result<Arc<Lease>, Failure> {
+        let session = self.session().await?;
+        self.stage("the controller's grant");
+        let request = DialRequest {
+            service: self.key.service.clone(),
+            instance: self.key.instance.clone(),
+            terminator_id: String::new(),
+            avoid_terminator_ids: self.avoid.clone(),
+            sticky_terminator_id: old.map(|l| l.terminator_id.clone()).unwrap_or_default(),
+        };
+        let mut client = self.inner.client();
+        let response: DialResponse = call(&session, request, |r| async move { client.dial(r).await }).await?;
+        let now = unix_now();
+        if let Some(old) = old.filter(|l| {
+            !l.is_spent()
+                && Arc::ptr_eq(&l.node, &session.node)
+                && l.terminator_id == response.terminator_id
+                && l.binder_tag.0[..] == response.binder_tag[..]
+        }) {
+            old.chosen_again(response, now);
+            publish(old);
+            return Ok(old.clone());
+        }
+        let lease = Lease::new(self.key.clone(), session.node, response, now).map_err(|e| {
+            tracing::warn!(error = %e, "a grant is not usable");
+            tonic::Status::internal(e.to_string())
+        })?;
+        let lease = Arc::new(lease);
+        self.inner.leases.remember(&lease);
+        Ok(lease)
+    }
+
+    /// The session, once the watch is open.
+    async fn session(&self) -> Result<Session, Failure> {
+        match tokio::time::timeout(CONTROLLER_PATIENCE, self.inner.connected_session()).await {
+            Ok(session) => Ok(session),
+            Err(_) => Err(tonic::Status::unavailable(self.inner.problem()).into()),
+        }
+    }
+
+    async fn open(&self, lease: &Arc<Lease>) -> Result<Stream, Failed> {
+        if !lease.presented.load(Relaxed) {
+            self.stage("a router to take the pass");
+            self.present(lease).await?;
+            lease.presented.store(true, Relaxed);
+        }
+        self.stage(format!("the connection to hosting identity {}", lease.binder_id));
+        let peer = lease.node.connect_peer(&lease.binder_id, lease.binder_tag).await;
+        let peer = peer.map_err(|e| self.failed(lease, e))?;
+        self.stage("the answer of the hosting program");
+        let tokens = lease.tokens();
+        let header = DialHeader {
+            service_id: lease.service_id.clone(),
+            terminator_id: lease.terminator_id.clone(),
+            grant: tokens.response.grant.clone(),
+            app_data: self.options.app_data.clone(),
+        };
+        let left = self.until.saturating_duration_since(Instant::now());
+        let stream =
+            peer.open(header, Box::new(lease.clone()), left).await.map_err(|e| self.failed(lease, e))?;
+        lease.add(stream.handle());
+        // Renewed between the header and now: the renewal did not find this stream.
+        if lease.tokens().response.grant_id != tokens.response.grant_id {
+            peer.renew(renewal(lease));
+        }
+        Ok(stream)
+    }
+
+    async fn present(&self, lease: &Arc<Lease>) -> Result<(), Failed> {
+        let begun = Instant::now();
+        loop {
+            let error = match lease.node.present(pass(lease)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let waited = begun.elapsed() >= ATTACH_PATIENCE;
+            let route = |message| DialError::NoRoute { message };
+            return Err(match error {
+                PassError::NotAttached if !waited => {
+                    let mut attached = lease.node.attached();
+                    let _ = tokio::time::timeout(PAUSE.1, attached.changed()).await;
+                    continue;
+                }
+                PassError::NotAttached => {
+                    Failed { error: route(self.why_not_attached(lease)), next: Next::Ask }
+                }
+                PassError::Refused(_) => Failed { error: route(error.to_string()), next: Next::Ask },
+                PassError::PeerNotAttached => Failed {
+                    error: route(format!("no path to service {}: {error}", self.key.service)),
+                    next: Next::Avoid,
+                },
+            });
+        }
+    }
+
+    fn why_not_attached(&self, lease: &Lease) -> String {
+        let named = lease.tokens().response.router_ids;
+        let states = lease.node.attached().borrow().clone();
+        let reasons: Vec<_> = states
+            .iter()
+            .filter(|s| named.contains(&s.router_id))
+            .map(|s| format!("router '{}': {}", s.name, s.reason))
+            .collect();
+        if reasons.is_empty() {
+            return format!(
+                "no path to service {}: none of this node's routers may carry it",
+                self.key.service
+            );
+        }
+        format!("no path to service {}: not attached ({})", self.key.service, reasons.join("; "))
+    }
+
+    fn failed(&self, lease: &Lease, error: OpenError) -> Failed {
+        let OpenError::Refused { code, message } = error else {
+            // The next attempt shows the pass again: the router may have lost it.
+            lease.presented.store(false, Relaxed);
+            if Instant::now() >= self.until {
+                let (service, after) = (self.key.service.clone(), self.options.timeout);
+                let error = DialError::Timeout { service, after, last: chain(&error) };
+                return Failed { error, next: Next::GiveUp };
+            }
+            let message = format!("hosting identity {} is not reached: {}", lease.binder_id, chain(&error));
+            return Failed { error: DialError::NoRoute { message }, next: Next::Avoid };
+        };
+        match code.as_str() {
+            code::GRANT_EXPIRED if !self.inner.connected() => {
+                let message = format!("{}, and {message}", self.inner.problem());
+                Failed { error: DialError::Unavailable { message }, next: Next::GiveUp }
+            }
+            code::GRANT_EXPIRED | code::GRANT_REVOKED | code::INVALID_GRANT => {
+                Failed { error: DialError::Refused { message }, next: Next::Ask }
+            }
+            _ => Failed { error: DialError::Refused { message }, next: Next::Avoid },
+        }
+    }
+}
+
+async fn pause() {
+    let pause = rand::rng().random_range(PAUSE.0..=PAUSE.1);
+    sleep(pause).await;
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        text = format!("{text}: {e}");
+        source = e.source();
+    }
+    text
+}
+
+fn pass(lease: &Lease) -> Pass {
+    let tokens = lease.tokens();
+    Pass {
+        peer: lease.binder_tag,
+        purpose: lease.terminator_id.clone(),
+        token: tokens.response.pass,
+        routers: tokens.response.router_ids,
+        exp: tokens.life.end,
+    }
+}
+
+fn renewal(lease: &Lease) -> RenewGrant {
+    RenewGrant {
+        service_id: lease.service_id.clone(),
+        terminator_id: lease.terminator_id.clone(),
+        grant: lease.tokens().response.grant,
+    }
+}
+
+/// Tells routers and the hosting node of renewed tokens.
+fn publish(lease: &Arc<Lease>) {
+    lease.node.renew_pass(pass(lease));
+    if !lease.is_live() {
+        return;
+    }
+    let lease = lease.clone();
+    tokio::spawn(async move {
+        // Streams are open, so the connection is there.
+        if let Ok(peer) = lease.node.connect_peer(&lease.binder_id, lease.binder_tag).await {
+            peer.renew(renewal(&lease));
+        }
+    });
+}
+
+/// Renews the leases that have streams, and forgets those that nobody needs.
+pub(crate) async fn keep(inner: Arc<Inner>) {
+    let mut tick = tokio::time::interval(KEEP_EVERY);
+    loop {
+        tick.tick().await;
+        let now = unix_now();
+        let session = inner.session.borrow().clone();
+        inner.leases.sweep(now, inner.connected());
+        let Some(session) = session.filter(|s| s.connected) else { continue };
+        for lease in inner.leases.all() {
+            if Arc::ptr_eq(&lease.node, &session.node) && lease.take_due(now) {
+                let (session, inner) = (session.clone(), inner.clone());
+                tokio::spawn(async move { renew(&inner, &session, &lease).await });
+            }
+        }
+    }
+}
+
+async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
+    let request = DialRequest {
+        service: lease.service_id.clone(),
+        instance: lease.key.instance.clone(),
+        terminator_id: lease.terminator_id.clone(),
+        ..DialRequest::default()
+    };
+    let mut client = inner.client();
+    match call(session, request, |r| async move { client.dial(r).await }).await {
+        Ok(response) => {
+            lease.renew(response, unix_now());
+            publish(lease);
+        }
+        Err(failure) if failure.unreachable => {
+            tracing::debug!(
+                service = lease.key.service,
+                reason = failure.message(),
+                "a grant is not yet renewed"
+            );
+        }
+        Err(failure) => {
+            lease.spend();
+            tracing::warn!(service = lease.key.service, reason = failure.message(), "a grant is not renewed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_may_stand_in_the_name_or_in_the_options() {
+        let of = |name: &str, instance: Option<&str>| {
+            let options = DialOptions { instance: instance.map(Into::into), ..DialOptions::default() };
+            let key = key(name, &options);
+            (key.service, key.instance)
+        };
+        assert_eq!(of("svc", None), ("svc".into(), "".into()));
+        assert_eq!(of("node-1@svc", None), ("svc".into(), "node-1".into()));
+        assert_eq!(of("node-1@svc", Some("node-2")), ("svc".into(), "node-2".into()));
+        assert_eq!(of("svc", Some("node-2")), ("svc".into(), "node-2".into()));
+    }
+}

@@ -1,0 +1,282 @@
+//! What a dialer holds: leases (a grant, its pass, and the streams that live by them), and when to use or renew which.
+//!
+//! The timing is in plain functions of numbers; the cache around it only keeps things.
+
+use crate::error::DialError;
+use hesper_model::id::{IdentityId, Tag};
+use hesper_overlay::{
+    node::Node,
+    stream::{StreamError, StreamHandle},
+};
+use hesper_proto::control::DialResponse;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// Part of a grant's life after which it is renewed, or chosen anew for new dials, in percent.
+const RENEW_AT_PERCENT: u64 = 60;
+/// A renewal comes this much later at most, in percent of the life, so that the nodes of a large mesh do not ask in step.
+const RENEW_JITTER_PERCENT: u64 = 8;
+/// First and longest pause between failed renewals, seconds.
+const RETRY_SECS: (u64, u64) = (1, 15);
+
+/// What a grant is cached by: service (as the program names it) and instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) service: String,
+    pub(crate) instance: String,
+}
+
+/// Begin and end of a grant, seconds since the epoch, by this node's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) begin: u64,
+    pub(crate) end: u64,
+}
+
+/// What to do with a cached grant when somebody dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Use it.
+    Cached,
+    /// Ask for a new one; if nobody answers, use it.
+    Refresh,
+    /// Ask for a new one.
+    Ask,
+}
+
+impl Life {
+    /// When it is due for renewal; `jitter` is from 0 to 255.
+    pub(crate) fn due(self, jitter: u8) -> u64 {
+        let life = self.end.saturating_sub(self.begin);
+        self.begin + life * RENEW_AT_PERCENT / 100 + life * RENEW_JITTER_PERCENT * u64::from(jitter) / 25_500
+    }
+
+    /// `chosen` is when the terminator was chosen: new dials choose again after a while, though renewals keep the lease alive.
+    pub(crate) fn decide(self, now: u64, chosen: u64, connected: bool) -> Use {
+        let fresh_choice = now < Life { begin: chosen, ..self }.due(0) && now < self.due(0);
+        match (connected, now < self.end) {
+            (true, true) if fresh_choice => Use::Cached,
+            (true, true) => Use::Refresh,
+            (true, false) => Use::Ask,
+            // The hosting side honours a lapsed grant during an outage, and judges that itself.
+            (false, _) => Use::Cached,
+        }
+    }
+}
+
+/// The part of a lease that a renewal replaces.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    pub(crate) response: DialResponse,
+    pub(crate) life: Life,
+}
+
+/// A way to one terminator.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) key: Key,
+    pub(crate) node: Arc<Node>,
+    pub(crate) binder_id: IdentityId,
+    pub(crate) binder_tag: Tag,
+    pub(crate) service_id: String,
+    pub(crate) terminator_id: String,
+    jitter: u8,
+    chosen: AtomicU64,
+    tokens: Mutex<Tokens>,
+    /// Its pass has opened a pair, and is shown at each later attachment.
+    pub(crate) presented: AtomicBool,
+    /// Not to be used for new dials: revoked, refused, or its host is gone.
+    spent: AtomicBool,
+    streams: Mutex<Vec<StreamHandle>>,
+    /// Earliest next try of a failed renewal, and the pause before it.
+    retry: Mutex<(u64, u64)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lease {
+    /// From the controller's answer at `now`.
+    ///
+    /// # Errors
+    /// The answer is not usable.
+    pub(crate) fn new(
+        key: Key,
+        node: Arc<Node>,
+        response: DialResponse,
+        now: u64,
+    ) -> Result<Self, DialError> {
+        let binder_tag = Tag::from_slice(&response.binder_tag).ok_or_else(|| DialError::Unavailable {
+            message: "its answer to the dial is not understood (is it of another version?)".into(),
+        })?;
+        Ok(Self {
+            key,
+            node,
+            binder_id: IdentityId::new(&response.binder_id),
+            binder_tag,
+            service_id: response.service_id.clone(),
+            terminator_id: response.terminator_id.clone(),
+            jitter: rand::random(),
+            chosen: AtomicU64::new(now),
+            tokens: Mutex::new(Tokens { life: Life { begin: now, end: response.expires_at }, response }),
+            presented: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
+            streams: Mutex::default(),
+            retry: Mutex::new((0, RETRY_SECS.0)),
+        })
+    }
+
+    pub(crate) fn tokens(&self) -> Tokens {
+        lock(&self.tokens).clone()
+    }
+
+    /// The same way, renewed.
+    pub(crate) fn renew(&self, response: DialResponse, now: u64) {
+        *lock(&self.tokens) = Tokens { life: Life { begin: now, end: response.expires_at }, response };
+        *lock(&self.retry) = (0, RETRY_SECS.0);
+    }
+
+    /// The controller chose the same way again.
+    pub(crate) fn chosen_again(&self, response: DialResponse, now: u64) {
+        self.chosen.store(now, Relaxed);
+        self.renew(response, now);
+    }
+
+    pub(crate) fn decide(&self, now: u64, connected: bool) -> Use {
+        if self.spent.load(Relaxed) {
+            return Use::Ask;
+        }
+        lock(&self.tokens).life.decide(now, self.chosen.load(Relaxed), connected)
+    }
+
+    pub(crate) fn spend(&self) {
+        self.spent.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent.load(Relaxed)
+    }
+
+    pub(crate) fn add(&self, stream: StreamHandle) {
+        let mut streams = lock(&self.streams);
+        streams.retain(|s| !s.is_over());
+        streams.push(stream);
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        let mut streams = lock(&self.streams);
+        streams.retain(|s| !s.is_over());
+        !streams.is_empty()
+    }
+
+    /// Is a renewal to be tried now? Notes the try.
+    pub(crate) fn take_due(&self, now: u64) -> bool {
+        let mut retry = lock(&self.retry);
+        let due = now >= lock(&self.tokens).life.due(self.jitter) && now >= retry.0 && self.is_live();
+        if due {
+            *retry = (now + retry.1, (retry.1 * 2).min(RETRY_SECS.1));
+        }
+        due
+    }
+
+    /// The grant ended before its time.
+    pub(crate) fn revoke(&self) {
+        self.spend();
+        let streams: Vec<_> = lock(&self.streams).drain(..).collect();
+        streams.iter().for_each(|s| s.end(StreamError::Revoked));
+    }
+}
+
+/// One way per key; whoever needs it while it is being asked for waits.
+pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Arc<Lease>>>>;
+
+/// The leases of a context.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    slots: Mutex<HashMap<Key, Slot>>,
+    /// Every lease that may have streams, the cached ones included.
+    all: Mutex<Vec<Weak<Lease>>>,
+}
+
+impl Leases {
+    pub(crate) fn slot(&self, key: &Key) -> Slot {
+        lock(&self.slots).entry(key.clone()).or_default().clone()
+    }
+
+    pub(crate) fn remember(&self, lease: &Arc<Lease>) {
+        lock(&self.all).push(Arc::downgrade(lease));
+    }
+
+    /// Every lease now in use or cached.
+    pub(crate) fn all(&self) -> Vec<Arc<Lease>> {
+        let mut all = lock(&self.all);
+        all.retain(|l| l.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Forgets what is neither in use nor usable. During an outage everything stays: it may be all there is.
+    pub(crate) fn sweep(&self, now: u64, connected: bool) {
+        lock(&self.slots).retain(|_, slot| {
+            let in_use = Arc::strong_count(slot) > 1;
+            let Ok(lease) = slot.try_lock() else { return true };
+            match lease.as_ref() {
+                None => in_use,
+                Some(l) => {
+                    let over = l.is_spent() || (connected && now >= l.tokens().life.end);
+                    let keep = in_use || l.is_live() || !over;
+                    if !keep {
+                        l.node.forget_pass(l.binder_tag, &l.terminator_id);
+                    }
+                    keep
+                }
+            }
+        });
+    }
+
+    /// Grants ended before their time: their streams end, and new dials ask again.
+    pub(crate) fn revoke(&self, grant_ids: &[String]) {
+        for lease in self.all() {
+            if grant_ids.contains(&lease.tokens().response.grant_id) {
+                lease.revoke();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Life = Life { begin: 1000, end: 1300 };
+
+    #[test]
+    fn renewal_is_due_at_sixty_percent_and_a_little_later_for_some() {
+        assert_eq!(LIFE.due(0), 1180);
+        assert_eq!(LIFE.due(255), 1204);
+        assert_eq!(Life { begin: 5, end: 5 }.due(255), 5);
+        assert_eq!(Life { begin: 9, end: 5 }.due(255), 9, "a clock that is ahead of the controller's");
+    }
+
+    #[test]
+    fn a_dial_uses_what_is_cached_for_a_while() {
+        for (now, chosen, connected, expected) in [
+            (1000, 1000, true, Use::Cached),
+            (1179, 1000, true, Use::Cached),
+            (1180, 1000, true, Use::Refresh),
+            (1299, 1000, true, Use::Refresh),
+            (1300, 1000, true, Use::Ask),
+            // Kept alive by renewals for an hour: new dials choose again all the same.
+            (1001, 0, true, Use::Refresh),
+            (1180, 1000, false, Use::Cached),
+            (5000, 1000, false, Use::Cached),
+        ] {
+            assert_eq!(LIFE.decide(now, chosen, connected), expected, "{now} {chosen} {connected}");
+        }
+    }
+}
