@@ -1,0 +1,107 @@
+//! One request to a target and its answer back: resolve, dial, send, stream.
+
+use super::{
+    Body, Failure, Shared,
+    body::{EndsConnection, timed},
+    headers,
+};
+use crate::{Dialer, app_data::AppData};
+use hesper_sdk::DialOptions;
+use http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use std::{net::SocketAddr, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// How long a dial may take, unless config or scraper say otherwise.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a target may think about the head of its answer, unless the scraper says otherwise.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest head of a target's answer.
+const MAX_ANSWER_HEAD: usize = 256 * 1024;
+
+/// Sends a request in absolute form to the service that its host stands for.
+pub(super) async fn forward<D: Dialer>(
+    shared: &Shared<D>,
+    request: Request<Incoming>,
+    client: SocketAddr,
+) -> Result<Response<Body>, Failure> {
+    let deadline = headers::scrape_timeout(request.headers()).map(|t| Instant::now() + t);
+    let request = toward_target(request)?;
+    let authority = request.1;
+    let stream = dial(shared, &authority, 80, deadline, client).await?;
+
+    let handshake = http1::Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|e| broken(&authority, &e))?;
+    let connection = EndsConnection(tokio::spawn(connection).abort_handle());
+    let head_until = deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
+    let answer = match timeout_at(head_until, sender.send_request(request.0)).await {
+        Ok(answer) => answer.map_err(|e| broken(&authority, &e))?,
+        Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time"))),
+    };
+    let (mut head, body) = answer.into_parts();
+    headers::pass_on(&mut head.headers, head.version);
+    Ok(Response::from_parts(head, timed(body, deadline, connection)))
+}
+
+/// Opens a stream to what an authority stands for.
+pub(super) async fn dial<D: Dialer>(
+    shared: &Shared<D>,
+    authority: &Authority,
+    default_port: u16,
+    deadline: Option<Instant>,
+    client: SocketAddr,
+) -> Result<D::Stream, Failure> {
+    let (host, port) = (authority.host(), authority.port_u16().unwrap_or(default_port));
+    let resolved = shared.known.borrow().names.resolve(host, port)?;
+    let mut timeout = resolved.timeout.unwrap_or(DIAL_TIMEOUT);
+    if let Some(deadline) = deadline {
+        timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
+    }
+    let options = DialOptions {
+        instance: resolved.instance,
+        app_data: AppData::tcp(host, port, Some(client)).to_json(),
+        timeout,
+    };
+    Ok(shared.dialer.dial(&resolved.service, options).await?)
+}
+
+/// The request as the target gets it: origin form, `Host` from the URL, nothing that is for one hop only.
+fn toward_target(request: Request<Incoming>) -> Result<(Request<Incoming>, Authority), Failure> {
+    let (mut head, body) = request.into_parts();
+    if head.uri.scheme_str().is_some_and(|s| !s.eq_ignore_ascii_case("http")) {
+        return Err(Failure::BadRequest(
+            "only http:// URLs are forwarded; for https:// use CONNECT, so that TLS ends in the target"
+                .into(),
+        ));
+    }
+    let Some(authority) = head.uri.authority().cloned() else {
+        return Err(Failure::BadRequest("the URL has no host".into()));
+    };
+    let authority = without_userinfo(&authority)?;
+    let path = head.uri.path_and_query().map_or("/", |p| p.as_str());
+    head.uri = path
+        .parse::<Uri>()
+        .map_err(|e| Failure::BadRequest(format!("the URL's path cannot be used: {e}")))?;
+    headers::pass_on(&mut head.headers, head.version);
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|e| Failure::BadRequest(e.to_string()))?;
+    head.headers.insert(header::HOST, host);
+    head.version = http::Version::HTTP_11;
+    Ok((Request::from_parts(head, body), authority))
+}
+
+fn without_userinfo(authority: &Authority) -> Result<Authority, Failure> {
+    let text = authority.as_str();
+    let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
+    host.parse().map_err(|_| Failure::BadRequest(format!("'{host}' is no host and port")))
+}
+
+fn broken(authority: &Authority, error: &hyper::Error) -> Failure {
+    let mut reason = format!("'{authority}' gave no usable answer: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        reason = format!("{reason}: {cause}");
+        source = cause.source();
+    }
+    Failure::Target(reason)
+}

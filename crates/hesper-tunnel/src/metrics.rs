@@ -1,0 +1,79 @@
+//! What the tunneler counts.
+
+use hesper_observe::metrics::{Counter, Family, Gauge, Histogram, Registry};
+
+/// The tunneler's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Streams that arrived for hosted services, by service and outcome.
+    pub(crate) hosted: Family<Labels, Counter>,
+    /// Hosted streams open now.
+    pub(crate) hosted_open: Gauge,
+    /// Services bound now.
+    pub(crate) bound: Gauge,
+    /// Connections to local listeners, by service and outcome.
+    pub(crate) proxied: Family<Labels, Counter>,
+    /// Connections to local listeners open now.
+    pub(crate) proxied_open: Gauge,
+    /// Requests to the HTTP proxy, by method and outcome.
+    pub(crate) requests: Family<Labels, Counter>,
+    /// Until the answer's head.
+    pub(crate) request_duration: Histogram,
+    /// Connections to the HTTP proxy open now.
+    pub(crate) http_open: Gauge,
+}
+
+/// Label names with their values: a service's name (from the node's view, so bounded), a method, an outcome (`ok`, or why not).
+type Labels = Vec<(&'static str, String)>;
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            hosted: registry.counters("tunnel_hosted_streams", "Streams that arrived for hosted services"),
+            hosted_open: registry.gauge("tunnel_hosted_streams_open", "Hosted streams open now"),
+            bound: registry.gauge("tunnel_bound_services", "Services bound now"),
+            proxied: registry.counters("tunnel_proxied_connections", "Connections to local listeners"),
+            proxied_open: registry
+                .gauge("tunnel_proxied_connections_open", "Connections to local listeners open now"),
+            requests: registry.counters("tunnel_http_requests", "Requests to the HTTP proxy"),
+            request_duration: registry
+                .durations("tunnel_http_request_duration", "From request to the head of the answer"),
+            http_open: registry
+                .gauge("tunnel_http_connections_open", "Connections to the HTTP proxy open now"),
+        }
+    }
+
+    pub(crate) fn hosted(&self, service: &str, outcome: &'static str) {
+        self.hosted
+            .get_or_create(&vec![("service", service.to_owned()), ("outcome", outcome.to_owned())])
+            .inc();
+    }
+
+    pub(crate) fn proxied(&self, service: &str, outcome: &'static str) {
+        self.proxied
+            .get_or_create(&vec![("service", service.to_owned()), ("outcome", outcome.to_owned())])
+            .inc();
+    }
+
+    pub(crate) fn request(&self, kind: &'static str, outcome: &'static str) {
+        self.requests.get_or_create(&vec![("kind", kind.to_owned()), ("outcome", outcome.to_owned())]).inc();
+    }
+}
+
+/// Counts one while it lives.
+#[derive(Debug)]
+pub(crate) struct Held(Gauge);
+
+impl Held {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,522 @@
+//! The HTTP proxy end to end, with targets in memory instead of on the mesh.
+
+use bytes::Bytes;
+use hesper_observe::metrics::Registry;
+use hesper_sdk::{DialError, DialOptions, NodeView, Service, ServiceHost};
+use hesper_tunnel::{Dialer, Known, Metrics, http::HttpProxy};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+/// What one dial asked for.
+type Dialed = (String, DialOptions);
+
+/// What a dial of a service does.
+#[derive(Clone)]
+enum Answer {
+    Stream(mpsc::UnboundedSender<DuplexStream>),
+    Error(DialError),
+    Never,
+}
+
+#[derive(Clone, Default)]
+struct Mesh {
+    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    dialed: Arc<Mutex<Vec<Dialed>>>,
+}
+
+impl Dialer for Mesh {
+    type Stream = DuplexStream;
+
+    async fn dial(&self, service: &str, options: DialOptions) -> Result<DuplexStream, DialError> {
+        let timeout = options.timeout;
+        self.dialed.lock().expect("lock").push((service.to_owned(), options));
+        let answer = self.answers.lock().expect("lock").get(service).cloned();
+        match answer {
+            Some(Answer::Stream(targets)) => {
+                let (near, far) = duplex(64 * 1024);
+                targets.send(far).map_err(|_| DialError::Shutdown)?;
+                Ok(near)
+            }
+            Some(Answer::Error(error)) => Err(error),
+            Some(Answer::Never) => {
+                tokio::time::sleep(timeout).await;
+                Err(DialError::Timeout { service: service.to_owned(), after: timeout, last: "test".into() })
+            }
+            None => panic!("{service} was not to be dialed"),
+        }
+    }
+
+    async fn splice(mut stream: DuplexStream, mut tcp: TcpStream, head: Bytes) -> io::Result<()> {
+        stream.write_all(&head).await?;
+        copy_bidirectional(&mut stream, &mut tcp).await.map(drop)
+    }
+}
+
+struct World {
+    mesh: Mesh,
+    addr: SocketAddr,
+    known: watch::Sender<Arc<Known>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn service(name: &str, host: &str) -> Service {
+    Service {
+        id: format!("{name}-id"),
+        name: name.into(),
+        may_dial: true,
+        role_attributes: vec!["scrape".into()],
+        hosts: vec![ServiceHost {
+            identity_id: format!("{host}-id"),
+            identity_name: host.into(),
+            instance: host.into(),
+            ..ServiceHost::default()
+        }],
+        ..Service::default()
+    }
+}
+
+fn view() -> NodeView {
+    NodeView {
+        revision: 7,
+        identity_name: "me".into(),
+        attached: vec!["router".into()],
+        services: vec![service("metrics", "node-1"), Service { may_dial: false, ..service("mine", "me") }],
+        ..NodeView::default()
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_head_timeout(Duration::from_secs(30)).await
+    }
+
+    async fn with_head_timeout(timeout: Duration) -> Self {
+        let mesh = Mesh::default();
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        let (known, receiver) = watch::channel(Arc::new(Known::of(Arc::new(view()))));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let addr = listener.local_addr().expect("address");
+        let server = tokio::spawn(
+            HttpProxy::new(mesh.clone(), receiver, registry, metrics).head_timeout(timeout).serve(listener),
+        );
+        Self { mesh, addr, known, server }
+    }
+
+    /// Service `metrics` answers; its ends of the streams come out of the receiver.
+    fn target(&self) -> mpsc::UnboundedReceiver<DuplexStream> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.set("metrics", Answer::Stream(sender));
+        receiver
+    }
+
+    fn set(&self, service: &str, answer: Answer) {
+        self.mesh.answers.lock().expect("lock").insert(service.into(), answer);
+    }
+
+    fn dialed(&self) -> Vec<Dialed> {
+        self.mesh.dialed.lock().expect("lock").clone()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.expect("connect")
+    }
+
+    /// Sends a request and reads until the proxy closes.
+    async fn exchange(&self, request: &str) -> String {
+        let mut tcp = self.connect().await;
+        tcp.write_all(request.as_bytes()).await.expect("send");
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await.expect("answer");
+        String::from_utf8(answer).expect("text")
+    }
+
+    async fn get(&self, target: &str, more: &str) -> String {
+        self.exchange(&format!(
+            "GET {target} HTTP/1.1\r\nHost: {}\r\n{more}Connection: close\r\n\r\n",
+            self.addr
+        ))
+        .await
+    }
+}
+
+/// Reads until the end of a head.
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+    }
+    String::from_utf8(head).expect("text")
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_scrape_reaches_the_target_and_comes_back_untouched() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let request = "GET http://node-1.metrics.hesper:80/metrics?a=b%20c HTTP/1.1\r\nHost: something.else\r\nUser-Agent: Prometheus/3\r\n\
+        Accept: application/openmetrics-text\r\nAccept-Encoding: gzip\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\
+        Proxy-Authorization: Basic eA==\r\nX-Hop: 1\r\nConnection: close, X-Hop\r\n\r\n";
+    let target = tokio::spawn(async move {
+        let mut stream = targets.recv().await.expect("a stream");
+        let head = head(&mut stream).await;
+        stream
+            .write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0\r\nContent-Encoding: gzip\r\n\
+                  Content-Length: 4\r\nKeep-Alive: timeout=1\r\n\r\n\x1f\x8b\x01\x02",
+            )
+            .await
+            .expect("answer");
+        head
+    });
+    let mut tcp = world.connect().await;
+    tcp.write_all(request.as_bytes()).await.expect("send");
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.expect("answer");
+    assert!(answer.ends_with(b"\r\n\r\n\x1f\x8b\x01\x02"), "{answer:?}");
+    let text = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(text.starts_with("http/1.1 200 ok\r\n"), "{text}");
+    assert!(text.contains("content-type: application/openmetrics-text; version=1.0.0\r\n"), "{text}");
+    assert!(text.contains("content-encoding: gzip\r\n") && text.contains("via: 1.1 hesper\r\n"), "{text}");
+    assert!(!text.contains("keep-alive:"), "{text}");
+    let asked = target.await.expect("target");
+    assert!(asked.starts_with("GET /metrics?a=b%20c HTTP/1.1\r\n"), "{asked}");
+    let asked = asked.to_lowercase();
+    assert!(
+        asked.contains("host: node-1.metrics.hesper:80\r\n") && !asked.contains("something.else"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("accept-encoding: gzip\r\n")
+            && asked.contains("x-prometheus-scrape-timeout-seconds: 10"),
+        "{asked}"
+    );
+    assert!(!asked.contains("proxy-authorization") && !asked.contains("x-hop"), "{asked}");
+    let (service, options) = world.dialed().remove(0);
+    assert_eq!((service.as_str(), options.instance.as_deref()), ("metrics", Some("node-1")));
+    assert!(options.timeout <= Duration::from_millis(9_500), "{:?}", options.timeout);
+    assert!(options.app_data.contains(r#""dst_hostname":"node-1.metrics.hesper""#), "{}", options.app_data);
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_with_the_reason_in_the_body() {
+    let world = World::new().await;
+    let message = |m: &str| m.to_owned();
+    for (error, expected, word) in [
+        (DialError::Denied { message: message("no Dial policy") }, "403", "denied"),
+        (DialError::NoTerminators { message: message("nobody hosts it") }, "503", "no-terminators"),
+        (DialError::NoRoute { message: message("no common router") }, "502", "no-route"),
+        (DialError::Refused { message: message("cannot connect to the target") }, "502", "refused"),
+        (DialError::Unavailable { message: message("no controller") }, "503", "unavailable"),
+    ] {
+        world.set("metrics", Answer::Error(error.clone()));
+        let answer = world.get("http://metrics/metrics", "").await;
+        assert_eq!(status(&answer), expected, "{answer}");
+        assert!(answer.contains(&format!("x-hesper-error: {word}\r\n")), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{error}\n")), "{answer}");
+    }
+    let answer = world.get("http://mine/metrics", "").await;
+    assert_eq!(status(&answer), "403", "{answer}");
+    let answer = world.get("http://prometheus.io/metrics", "").await;
+    assert_eq!(status(&answer), "404", "{answer}");
+    assert!(answer.contains("no service 'prometheus.io' (port 80) that this identity may dial"), "{answer}");
+    let answer = world.get("https://metrics/metrics", "").await;
+    assert_eq!(status(&answer), "400", "{answer}");
+    let text = world.get("/metrics", "").await;
+    assert!(
+        text.contains(r#"hesper_tunnel_http_requests_total{kind="forward",outcome="denied"} 2"#),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_scrapers_deadline_is_kept_before_and_after_the_dial() {
+    let world = World::new().await;
+    let deadline = "X-Prometheus-Scrape-Timeout-Seconds: 0.2\r\n";
+    world.set("metrics", Answer::Never);
+    let answer = world.get("http://metrics/metrics", deadline).await;
+    assert_eq!(status(&answer), "504", "{answer}");
+    // Dialed, but silent.
+    let mut targets = world.target();
+    let answer = world.get("http://metrics/metrics", deadline).await;
+    assert_eq!(status(&answer), "504", "{answer}");
+    assert!(answer.ends_with("'metrics' did not answer in time\n"), "{answer}");
+    drop(targets.recv().await);
+    let deadline = "X-Prometheus-Scrape-Timeout-Seconds: 2\r\n";
+    // Begun, but never finished: the answer is cut, so that it is not taken for whole.
+    let target = tokio::spawn(async move {
+        let mut stream = targets.recv().await.expect("a stream");
+        head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await.expect("answer");
+        stream.read_u8().await.expect_err("the proxy gives up")
+    });
+    let mut tcp = world.connect().await;
+    tcp.write_all(format!("GET http://metrics/ HTTP/1.1\r\nHost: x\r\n{deadline}\r\n").as_bytes())
+        .await
+        .expect("send");
+    let mut answer = Vec::new();
+    let _cut = tcp.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.ends_with(b"half"), "{answer:?}");
+    target.await.expect("target");
+}
+
+#[tokio::test]
+async fn a_target_that_breaks_off_is_502() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let target = tokio::spawn(async move {
+        drop(targets.recv().await);
+        let mut stream = targets.recv().await.expect("a stream");
+        stream.write_all(b"SSH-2.0-OpenSSH\r\n").await.expect("answer");
+        stream
+    });
+    for _ in 0..2 {
+        let answer = world.get("http://metrics/metrics", "").await;
+        assert_eq!(status(&answer), "502", "{answer}");
+        assert!(
+            answer.contains("x-hesper-error: target\r\n")
+                && answer.contains("'metrics' gave no usable answer"),
+            "{answer}"
+        );
+    }
+    target.await.expect("target");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_stream() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let mut tcp = world.connect().await;
+    tcp.write_all(b"GET http://metrics/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+    let mut stream = targets.recv().await.expect("a stream");
+    head(&mut stream).await;
+    drop(tcp);
+    assert_eq!(stream.read(&mut [0; 1]).await.expect("end"), 0);
+    // Also in the middle of an answer.
+    let mut tcp = world.connect().await;
+    tcp.write_all(b"GET http://metrics/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+    let mut stream = targets.recv().await.expect("a stream");
+    head(&mut stream).await;
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        .await
+        .expect("begin");
+    head(&mut tcp).await;
+    drop(tcp);
+    let chunk = [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat();
+    while stream.write_all(&chunk).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn bodies_are_streamed_both_ways() {
+    const CHUNKS: usize = 64;
+    const CHUNK: usize = 256 * 1024;
+    let world = World::new().await;
+    let mut targets = world.target();
+    let target = tokio::spawn(async move {
+        let mut stream = targets.recv().await.expect("a stream");
+        let head = head(&mut stream).await;
+        let mut received = vec![0; CHUNK * CHUNKS];
+        stream.read_exact(&mut received).await.expect("the request's body");
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", CHUNK * CHUNKS).as_bytes())
+            .await
+            .expect("head");
+        for _ in 0..CHUNKS {
+            stream.write_all(&vec![b'y'; CHUNK]).await.expect("the answer's body");
+        }
+        head
+    });
+    let mut tcp = world.connect().await;
+    let request = format!(
+        "POST http://metrics/write HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        CHUNK * CHUNKS
+    );
+    tcp.write_all(request.as_bytes()).await.expect("send");
+    for _ in 0..CHUNKS {
+        tcp.write_all(&vec![b'x'; CHUNK]).await.expect("body");
+    }
+    head(&mut tcp).await;
+    let mut answer = vec![0; CHUNK * CHUNKS];
+    tcp.read_exact(&mut answer).await.expect("answer");
+    assert!(answer.iter().all(|b| *b == b'y'));
+    assert!(target.await.expect("target").starts_with("POST /write HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn connect_is_a_tunnel() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let mut tcp = world.connect().await;
+    // What follows the head at once is part of the tunnel.
+    tcp.write_all(b"CONNECT node-1.metrics.hesper:443 HTTP/1.1\r\nHost: x\r\n\r\nhello").await.expect("send");
+    assert!(head(&mut tcp).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let mut stream = targets.recv().await.expect("a stream");
+    let mut hello = [0; 5];
+    stream.read_exact(&mut hello).await.expect("hello");
+    assert_eq!(&hello, b"hello");
+    stream.write_all(b"world").await.expect("send");
+    stream.shutdown().await.expect("half-close");
+    let mut rest = String::new();
+    tcp.read_to_string(&mut rest).await.expect("world");
+    assert_eq!(rest, "world");
+    tcp.write_all(b"more").await.expect("the other way is still open");
+    tcp.shutdown().await.expect("half-close");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.expect("more");
+    assert_eq!(rest, "more");
+    assert_eq!(
+        status(&world.exchange("CONNECT metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await),
+        "400"
+    );
+    assert_eq!(
+        status(&world.exchange("CONNECT nothing:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await),
+        "404"
+    );
+}
+
+#[tokio::test]
+async fn discovery_health_and_metrics_are_served_by_the_proxy_itself() {
+    let world = World::new().await;
+    let answer = world.get("/sd?role=%23scrape", "").await;
+    assert_eq!(status(&answer), "200", "{answer}");
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+    assert!(answer.contains(r#"[{"targets":["node-1.metrics.hesper:80"],"labels":{"#), "{answer}");
+    // Also when the scraper sends it through the proxy.
+    assert!(world.get(&format!("http://{}/sd", world.addr), "").await.contains("node-1.metrics.hesper:80"));
+    assert!(world.get("/sd?role=%23nothing", "").await.ends_with("\r\n\r\n[]"));
+    assert_eq!(status(&world.get("/sd?rol=x", "").await), "400");
+    assert!(world.get("/healthz", "").await.ends_with("\r\n\r\nok\n"));
+    assert_eq!(status(&world.get("/", "").await), "404");
+    assert_eq!(
+        status(&world.exchange("POST /sd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await),
+        "405"
+    );
+    world.known.send_replace(Arc::default());
+    let answer = world.get("/healthz", "").await;
+    assert_eq!(status(&answer), "503", "{answer}");
+    assert!(answer.ends_with("the controller has not answered yet\n"), "{answer}");
+    assert!(world.get("/sd", "").await.ends_with("\r\n\r\n[]"));
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_not_answered() {
+    let world = World::new().await;
+    for (host, more) in [
+        ("evil.example", ""),
+        ("evil.example:9180", ""),
+        ("localhost", "Origin: https://evil.example\r\n"),
+        ("localhost", "Sec-Fetch-Site: cross-site\r\n"),
+    ] {
+        for path in ["/sd", "/metrics", "/healthz"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n");
+            assert_eq!(status(&world.exchange(&request).await), "403", "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_ambiguous_or_too_large_are_refused() {
+    let world = World::new().await;
+    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    for (request, expected) in [
+        ("GET http://metrics/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), "400"),
+        ("GET /sd HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        (
+            "POST http://metrics/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"
+                .to_owned(),
+            "400",
+        ),
+        ("POST http://metrics/ HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx".to_owned(), "400"),
+        ("POST http://metrics/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nx".to_owned(), "400"),
+        (
+            "POST http://metrics/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\nx"
+                .to_owned(),
+            "400",
+        ),
+        ("GET http://metrics/ HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(), "400"),
+        (format!("GET http://metrics/ HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(300_000)), "431"),
+        (format!("GET http://metrics/ HTTP/1.1\r\nHost: a\r\n{many}\r\n"), "431"),
+    ] {
+        let mut tcp = world.connect().await;
+        tcp.write_all(request.as_bytes()).await.expect("send");
+        tcp.shutdown().await.expect("end");
+        let mut answer = Vec::new();
+        let _reset_after_the_answer = tcp.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(status(&answer), expected, "{request:.80} {answer}");
+    }
+    assert!(world.dialed().is_empty(), "nothing was dialed");
+}
+
+/// RFC 9112 §6.3 allows to go by the transfer coding alone; then nothing else may be passed on, and the connection ends.
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_is_not_passed_on() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let smuggled = "POST http://metrics/ HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n\
+        GET http://metrics/second HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut tcp = world.connect().await;
+    tcp.write_all(smuggled.as_bytes()).await.expect("send");
+    let mut stream = targets.recv().await.expect("a stream");
+    let asked = head(&mut stream).await.to_lowercase();
+    assert!(asked.contains("transfer-encoding: chunked\r\n") && !asked.contains("content-length"), "{asked}");
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("answer");
+    let mut answer = Vec::new();
+    let _closed = tcp.read_to_end(&mut answer).await;
+    assert_eq!(String::from_utf8_lossy(&answer).matches("HTTP/1.1").count(), 1, "{answer:?}");
+    assert_eq!(world.dialed().len(), 1, "what follows is not read");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_is_cut_off() {
+    let world = World::with_head_timeout(Duration::from_millis(100)).await;
+    let mut tcp = world.connect().await;
+    tcp.write_all(b"GET http://metrics/ HTTP/1.1\r\nHost: ").await.expect("send");
+    let mut answer = Vec::new();
+    let _closed = tcp.read_to_end(&mut answer).await;
+    assert!(world.dialed().is_empty());
+}
+
+#[tokio::test]
+async fn two_requests_use_one_connection() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let target = tokio::spawn(async move {
+        for _ in 0..2 {
+            let mut stream = targets.recv().await.expect("a stream");
+            head(&mut stream).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+                .await
+                .expect("answer");
+        }
+    });
+    let mut tcp = world.connect().await;
+    for _ in 0..2 {
+        tcp.write_all(b"GET http://metrics/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+        assert!(head(&mut tcp).await.starts_with("HTTP/1.1 200 OK"));
+        assert_eq!(tcp.read_u8().await.expect("body"), b'x');
+    }
+    target.await.expect("target");
+}
