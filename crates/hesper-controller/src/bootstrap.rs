@@ -82,7 +82,9 @@ pub async fn quickstart_defaults(
 /// Is the edge router of this name connected to the controller?
 pub fn router_is_online(running: &Running, router_name: &str) -> bool {
     let model = running.state.model();
-    model.edge_router_by_name(router_name).is_some_and(|router| running.state.control.router_is_online(&router.id))
+    model
+        .edge_router_by_name(router_name)
+        .is_some_and(|router| running.state.control.router_is_online(&router.id))
 }
 
 /// The router, and a token that takes the place of those that were not used.

@@ -103,6 +103,7 @@ pub(crate) fn create<E: Managed>(state: Arc<State>, call: Call) -> Reply {
         let _planning = state.planning.lock().await;
         let model = state.model();
         let mut given = fields::read(E::FIELDS, E::KIND, &body, &model, true)?;
+        E::complete(&mut given);
         E::prepare(&mut given, now)?;
         let entity = build::<E>(&given, Map::new(), &E::new_id(), now, now)?;
         free_name(&state, &entity, None)?;
@@ -165,7 +166,10 @@ fn changed<E: Managed>(
 ) -> Result<E, ApiError> {
     let model = state.model();
     let now = OffsetDateTime::now_utc();
-    let given = fields::read(E::FIELDS, E::KIND, body, &model, whole)?;
+    let mut given = fields::read(E::FIELDS, E::KIND, body, &model, whole)?;
+    if whole {
+        E::complete(&mut given);
+    }
     let Value::Object(mut base) = serde_json::to_value(&old.entity).map_err(|e| ApiError::internal(&e))?
     else {
         return Err(ApiError::body("not an object"));

@@ -1,7 +1,7 @@
 //! Is the certificate that the TLS handshake proved still one of ours? It was issued, not revoked, and its subject exists.
 
 use crate::state::State;
-use hesper_model::id::{EdgeRouterId, IdentityId};
+use hesper_model::id::IdentityId;
 use hesper_pki::{credentials::PeerIdentity, spiffe::SpiffeRole};
 use time::OffsetDateTime;
 
@@ -39,22 +39,6 @@ pub(crate) fn identity(state: &State, peer: &PeerIdentity) -> Result<IdentityId,
         None => Err(PeerRefusal::Gone(peer.id.to_string())),
         Some(identity) if identity.disabled => {
             Err(PeerRefusal::Disabled(format!("the identity '{}'", identity.name)))
-        }
-        Some(_) => Ok(id),
-    }
-}
-
-/// The enabled edge router behind a certificate.
-///
-/// # Errors
-/// [`PeerRefusal`].
-pub(crate) fn router(state: &State, peer: &PeerIdentity) -> Result<EdgeRouterId, PeerRefusal> {
-    check(state, peer, SpiffeRole::Router)?;
-    let (model, id) = (state.model(), EdgeRouterId::new(peer.id.id.clone()));
-    match model.edge_router(&id) {
-        None => Err(PeerRefusal::Gone(peer.id.to_string())),
-        Some(router) if router.disabled => {
-            Err(PeerRefusal::Disabled(format!("the edge router '{}'", router.name)))
         }
         Some(_) => Ok(id),
     }

@@ -51,12 +51,14 @@ pub(crate) fn handle(state: Arc<State>, call: Call) -> Reply {
 async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
     let request: Request = call.json()?;
     let now = OffsetDateTime::now_utc();
-    let asked = read(state, &request, now);
-    let result = match &asked {
-        Ok(asked) => redeem(state, asked, now).await,
-        Err(refusal) => Err(ApiError::new(refusal.status, refusal.code, refusal.message.clone())),
+    let (asked, result) = match read(state, &request, now) {
+        Ok(asked) => {
+            let result = redeem(state, &asked, now).await;
+            (Some(asked), result)
+        }
+        Err(refusal) => (None, Err(refusal)),
     };
-    record(state, call, asked.as_ref().ok(), result.as_ref().err(), now);
+    record(state, call, asked.as_ref(), result.as_ref().err(), now);
     let chain = result?;
     Ok(Answer::data(json!({ "cert": chain, "ca": state.authority.ca.ca_pem() })))
 }

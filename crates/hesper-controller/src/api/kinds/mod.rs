@@ -81,6 +81,9 @@ pub(crate) trait Managed: Stored {
     /// Replaces other words for fields by ours.
     fn normalise(_body: &mut Map<String, Value>) {}
 
+    /// Fills in fields that were left out of a whole entity.
+    fn complete(_fields: &mut Map<String, Value>) {}
+
     /// Turns the fields of a create request into the entity's own, without id and times.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use crate::api::{
 use hesper_model::entity::{EdgeRouter, Identity, Kind, Service, Terminator};
 use hesper_policy::Model;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
 
 impl Managed for Terminator {
     const FIELDS: &'static [Field] = &[
@@ -53,9 +52,8 @@ impl Managed for Terminator {
         }
     }
 
-    fn prepare(fields: &mut Map<String, Value>, _now: OffsetDateTime) -> Result<(), ApiError> {
+    fn complete(fields: &mut Map<String, Value>) {
         fields.entry("binding").or_insert_with(|| json!("hesper"));
-        Ok(())
     }
 
     fn check(&self, old: Option<&Self>, _model: &Model) -> Result<(), ApiError> {

@@ -1,0 +1,8 @@
+//! The REST API of a whole controller, over its own port.
+
+mod crud;
+mod enroll;
+mod guard;
+mod limits;
+mod lists;
+mod support;
