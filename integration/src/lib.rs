@@ -16,7 +16,7 @@
 //!   panicked, unless [`Process::forgive`] said so; when a test fails, the last lines of its processes are printed.
 //! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps.
 //! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`.
-//! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`]: the real peers. `cargo xtask test` installs them.
+//! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`] (OpenTelemetry): the real peers. `cargo xtask test` installs them.
 //!
 //! The tests use `target/<profile>/hesper` (or `$HESPER_BIN`), which `cargo test` does not rebuild:
 //! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
