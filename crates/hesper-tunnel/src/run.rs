@@ -54,7 +54,11 @@ pub struct Running {
 impl Running {
     /// Waits until the context is shut down.
     pub async fn wait(mut self) {
-        while self.tasks.join_next().await.is_some() {}
+        if let Some(Err(ended)) = self.tasks.join_next().await
+            && ended.is_panic()
+        {
+            std::panic::resume_unwind(ended.into_panic());
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     Metrics,
     app_data::AppData,
     metrics::Held,
-    plan::{Binding, BindingKey},
+    plan::{Binding, BindingKey, needs_rebind},
     target,
 };
 use hesper_model::entity::Precedence;
@@ -22,6 +22,15 @@ const MAX_STREAMS: usize = 16_384;
 /// Between attempts to bind: doubled from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Why a bind ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It is no longer wanted.
+    Unbound,
+    /// The context was shut down.
+    Shutdown,
+}
+
 /// Binds and serves until the sender of `binding` is dropped (then unbinds) or the context is shut down. Streams that are open go on.
 pub(super) async fn serve(
     ctx: Context,
@@ -29,56 +38,103 @@ pub(super) async fn serve(
     mut binding: watch::Receiver<Binding>,
     metrics: Metrics,
     ends: CancellationToken,
-) {
-    let Some(mut listener) = bind(&ctx, &key, &mut binding).await else { return };
-    let _bound = Held::new(&metrics.bound);
-    tracing::info!(service = %key.service, instance = %key.instance, to = %binding.borrow().address(), "hosting");
+) -> Ended {
     let streams = Arc::new(Semaphore::new(MAX_STREAMS));
     loop {
-        tokio::select! {
-            incoming = listener.accept() => match incoming {
-                Ok(incoming) => {
-                    let permit = Arc::clone(&streams).try_acquire_owned().ok();
-                    let serve = stream(incoming, binding.borrow().clone(), metrics.clone(), permit);
-                    let ends = ends.clone();
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            () = serve => {}
-                            () = ends.cancelled() => {}
-                        }
-                    });
-                }
-                Err(closed) => {
-                    tracing::debug!(service = %key.service, %closed, "no longer hosting");
-                    return;
-                }
-            },
-            changed = binding.changed() => match changed {
-                Ok(()) => update(&listener, &key, &mut binding).await,
-                Err(_) => {
-                    tracing::info!(service = %key.service, instance = %key.instance, "no longer hosting");
-                    return listener.close().await;
-                }
-            },
+        let (listener, bound) = match bind(&ctx, &key, &mut binding).await {
+            Ok(bound) => bound,
+            Err(ended) => return ended,
+        };
+        let _held = Held::new(&metrics.bound);
+        tracing::info!(service = %key.service, instance = %key.instance, to = %bound.address(), "hosting");
+        let accept = Accept { streams: &streams, metrics: &metrics, ends: &ends };
+        if let Some(ended) = accept.until_rebind(listener, &key, bound, &mut binding).await {
+            return ended;
         }
     }
 }
 
-/// Binds, again and again, until it succeeds (none = no longer wanted, or the context is gone).
-async fn bind(ctx: &Context, key: &BindingKey, binding: &mut watch::Receiver<Binding>) -> Option<Listener> {
-    let mut pause = RETRY.0;
-    loop {
-        let options = options(key, &binding.borrow_and_update());
-        match ctx.bind_with(&key.service, options).await {
-            Ok(listener) => return Some(listener),
-            Err(BindError::Shutdown) => return None,
-            Err(error) => {
-                tracing::warn!(service = %key.service, instance = %key.instance, reason = %error, "cannot bind, trying again");
+/// What accepting needs besides the listener.
+struct Accept<'a> {
+    streams: &'a Arc<Semaphore>,
+    metrics: &'a Metrics,
+    ends: &'a CancellationToken,
+}
+
+impl Accept<'_> {
+    /// Accepts and follows changes; none = bind anew.
+    async fn until_rebind(
+        &self,
+        mut listener: Listener,
+        key: &BindingKey,
+        mut now: Binding,
+        binding: &mut watch::Receiver<Binding>,
+    ) -> Option<Ended> {
+        loop {
+            tokio::select! {
+                incoming = listener.accept() => match incoming {
+                    Ok(incoming) => self.spawn(incoming, now.clone()),
+                    // Only a shut down context closes it; binding again finds out.
+                    Err(_) => return None,
+                },
+                changed = binding.changed() => {
+                    if changed.is_err() {
+                        tracing::info!(service = %key.service, instance = %key.instance, "no longer hosting");
+                        listener.close().await;
+                        return Some(Ended::Unbound);
+                    }
+                    let wanted = binding.borrow_and_update().clone();
+                    tracing::info!(service = %key.service, instance = %key.instance, to = %wanted.address(), "hosting changed");
+                    if needs_rebind(&now, &wanted) {
+                        listener.close().await;
+                        return None;
+                    }
+                    update(&listener, key, &now, &wanted).await;
+                    now = wanted;
+                }
             }
         }
+    }
+
+    fn spawn(&self, incoming: Incoming, binding: Binding) {
+        let permit = Arc::clone(self.streams).try_acquire_owned().ok();
+        let serve = stream(incoming, binding, self.metrics.clone(), permit);
+        let ends = self.ends.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serve => {}
+                () = ends.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Binds, again and again, until it succeeds, is no longer wanted, or the context is shut down.
+async fn bind(
+    ctx: &Context,
+    key: &BindingKey,
+    binding: &mut watch::Receiver<Binding>,
+) -> Result<(Listener, Binding), Ended> {
+    let mut pause = RETRY.0;
+    loop {
+        let wanted = binding.borrow_and_update().clone();
+        let attempt = async {
+            match ctx.bind_with(&key.service, options(key, &wanted)).await {
+                Err(BindError::Shutdown) => Some(Err(Ended::Shutdown)),
+                Ok(listener) => Some(Ok(listener)),
+                Err(error) => {
+                    tracing::warn!(service = %key.service, instance = %key.instance, reason = %error, "cannot bind, trying again");
+                    tokio::time::sleep(pause).await;
+                    None
+                }
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
-            changed = binding.changed() => if changed.is_err() { return None },
+            done = attempt => match done {
+                Some(result) => return result.map(|listener| (listener, wanted)),
+                None => pause = (pause * 2).min(RETRY.1),
+            },
+            changed = binding.changed() => if changed.is_err() { return Err(Ended::Unbound) },
         }
     }
 }
@@ -92,14 +148,12 @@ fn options(key: &BindingKey, binding: &Binding) -> BindOptions {
     }
 }
 
-async fn update(listener: &Listener, key: &BindingKey, binding: &mut watch::Receiver<Binding>) {
-    let (cost, precedence) = {
-        let now = binding.borrow_and_update();
-        tracing::info!(service = %key.service, instance = %key.instance, to = %now.address(), "hosting changed");
-        (now.cost, now.precedence.map(sdk_precedence))
-    };
-    if let Err(error) = listener.update(cost, precedence).await {
-        tracing::warn!(service = %key.service, reason = %error, "cost and precedence could not be changed");
+async fn update(listener: &Listener, key: &BindingKey, now: &Binding, wanted: &Binding) {
+    if (now.cost, now.precedence) == (wanted.cost, wanted.precedence) {
+        return;
+    }
+    if let Err(error) = listener.update(wanted.cost, wanted.precedence.map(sdk_precedence)).await {
+        tracing::warn!(service = %key.service, reason = %error, "cost and precedence are not changed yet");
     }
 }
 
