@@ -3,8 +3,8 @@
 use super::{
     dial::Route,
     grants::{Full, Grant, judge},
-    node::internal,
     refusal::{Refused, no_such_service},
+    renew::internal,
     unix_now,
 };
 use crate::state::State;

@@ -24,13 +24,13 @@ mod sessions;
 mod view;
 
 #[cfg(test)]
-mod mesh_tests;
-#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::state::State;
 use grants::{Ledger, Revocation};
-use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
+use hesper_model::id::{EdgeRouterId, IdentityId, MAX_NAME_LEN, Tag};
 use hesper_proto::control::{
     NodeUpdate, Revoked, RouterRevoked, RouterUpdate, TokenKey, node_control_server::NodeControlServer,
     node_update, router_control_server::RouterControlServer, router_update,
@@ -50,6 +50,8 @@ use view::{Picture, RouterKeys};
 
 /// Largest request of a node or router: certification requests and lists of routers are far smaller.
 const REQUEST_MAX: usize = 64 * 1024;
+/// How long the first report of a watch may take.
+const HELLO: Duration = Duration::from_secs(5);
 /// Dials and binds that may wait for somebody at a time; each holds its request only. The others are answered at once.
 const WAITING_MAX: usize = 4_096;
 
@@ -85,12 +87,15 @@ pub(crate) struct Control {
     presence: watch::Sender<u64>,
     /// [`Sessions::view_version`], for what nodes are told.
     view: watch::Sender<u64>,
-    picture: Mutex<Option<((u64, u64), Arc<Picture>)>>,
+    picture: Mutex<Option<Pictured>>,
     waiting: Semaphore,
     metrics: ControlMetrics,
     watches: TaskTracker,
     stop: CancellationToken,
 }
+
+/// A picture, and the revision and view version that it shows.
+type Pictured = ((u64, u64), Arc<Picture>);
 
 #[derive(Default)]
 struct Shared {
@@ -263,6 +268,11 @@ fn raise(version: &watch::Sender<u64>, to: u64) {
         *now = to.max(*now);
         newer
     });
+}
+
+/// Text of a peer as it may stand in logs: short, and one line.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_NAME_LEN).collect()
 }
 
 fn unix_now() -> u64 {

@@ -13,6 +13,9 @@ use hesper_proto::control::{RenewRequest, RenewResponse};
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
+/// Valid certificates of one subject. A renewal at half-life never has more than three.
+const VALID_MAX: usize = 32;
+
 /// Issues it. Every attempt is audited.
 ///
 /// # Errors
@@ -57,6 +60,13 @@ async fn issue(
         let message = "the request is for another key: a renewal keeps the key; enroll again to change it";
         return Err(Refused::new(Code::InvalidArgument, "KEY_CHANGED", message));
     }
+    let (records, subject) = (state.records(), peer.id.to_string());
+    let valid =
+        records.certificates().filter(|(_, c)| c.entity.subject == subject && c.entity.not_after > now);
+    if valid.count() >= VALID_MAX {
+        let message = format!("{VALID_MAX} certificates of {subject} are valid already: it renews too often");
+        return Err(Refused::new(Code::ResourceExhausted, "RESOURCES_NOT_AVAILABLE", message));
+    }
     let request = IssueRequest {
         subject: peer.id.clone(),
         spki_der,
@@ -69,7 +79,7 @@ async fn issue(
         other => internal(&other),
     })?;
     let record = Certificate {
-        subject: peer.id.to_string(),
+        subject,
         spki_sha256: issued.spki_sha256.clone(),
         not_after: issued.not_after,
         revoked: false,

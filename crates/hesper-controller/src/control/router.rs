@@ -1,12 +1,11 @@
 //! The service `RouterControl`.
 
 use super::{
-    auth,
-    node::{HELLO, internal, shown},
+    HELLO, auth,
     push::{self, Ended, Outbox},
-    renew,
+    renew::{self, internal},
     sessions::Epoch,
-    tell_router, token_keys,
+    shown, tell_router, token_keys,
 };
 use crate::state::{Changes, Expect, ROUTER_SECRET, RouterSecret, State, WRITE_ATTEMPTS, WriteError};
 use hesper_model::{
@@ -70,7 +69,6 @@ struct Watch {
 }
 
 impl Watch {
-    #[expect(clippy::type_complexity, reason = "the receiver is what tonic streams")]
     fn open(
         state: Arc<State>,
         caller: auth::Router,

@@ -144,9 +144,11 @@ impl Sessions {
             if self.nodes.len() >= SESSIONS_MAX {
                 return Err(TooMany::InTotal);
             }
-            if self.by_identity.get(who.identity).is_some_and(|tags| tags.len() >= SESSIONS_PER_IDENTITY_MAX)
-            {
-                return Err(TooMany::OfIdentity);
+            if self.of_identity(who.identity).count() >= SESSIONS_PER_IDENTITY_MAX {
+                // A program that starts again and again takes the place of its own earlier starts.
+                let oldest = self.longest_gone(who.identity).ok_or(TooMany::OfIdentity)?;
+                self.take(oldest);
+                self.bump(true);
             }
         }
         let (tag, epoch) = (resume.unwrap_or(fresh), self.next_epoch());
@@ -339,6 +341,14 @@ impl Sessions {
         (self.nodes.len() - self.lingering.len(), self.routers.len())
     }
 
+    fn longest_gone(&self, id: &IdentityId) -> Option<Tag> {
+        let lingering = self.of_identity(id).filter_map(|(tag, s)| match s.phase {
+            Phase::Lingering(until) => Some((until, tag)),
+            Phase::Connected(_) => None,
+        });
+        lingering.min().map(|(_, tag)| tag)
+    }
+
     fn next_epoch(&mut self) -> Epoch {
         self.last_epoch += 1;
         self.last_epoch
@@ -480,6 +490,10 @@ mod tests {
             "its own are still resumed"
         );
         open(&mut s, "b", "k", None, 201);
+        let first = open(&mut s, "a", "k", Some(tag(3)), 0);
+        s.close(first.tag, first.epoch, Instant::now());
+        assert_eq!(open(&mut s, "a", "k", None, 202).tag, tag(202));
+        assert!(s.get(tag(3)).is_none(), "the one that was gone made room");
     }
 
     #[derive(Clone, Debug)]
