@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) grant_validity: Duration,
     /// How long a session token is valid.
     pub(crate) session_validity: Duration,
+    /// How long a session outlives its watch, so that it can be resumed.
+    pub(crate) linger: Duration,
 }
 
 impl Default for Settings {
@@ -75,6 +77,7 @@ impl Default for Settings {
             leaf_validity: crate::enroll::CERTIFICATE_LIFETIME,
             grant_validity: Duration::from_secs(5 * 60),
             session_validity: Duration::from_secs(24 * 3600),
+            linger: Duration::from_secs(30),
         }
     }
 }

@@ -25,11 +25,11 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Sessions from before a restart, known by their stored terminators; they have their time to come back.
 pub(super) fn restore(state: &State) {
-    let (model, now) = (state.model(), Instant::now());
+    let (model, until) = (state.model(), Instant::now() + state.control.settings.linger);
     state.control.change(|shared| {
         for terminator in model.terminators() {
             if let Some(tag) = terminator.session {
-                shared.sessions.restore(tag, terminator.host_id.clone(), now);
+                shared.sessions.restore(tag, terminator.host_id.clone(), until);
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Who is here: node sessions by tag, and routers. Pure: `now` comes in, effects go out.
 //!
-//! A session is connected while its watch is open and lingers for [`LINGER`] after it, so that it can be resumed with its
+//! A session is connected while its watch is open and lingers for a while after it, so that it can be resumed with its
 //! session token. What is gone takes its terminators with it; the caller removes those.
 
 use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a session outlives its watch.
-pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// Sessions of one identity: one identity file is seldom shared by more than a few programs.
 pub(crate) const SESSIONS_PER_IDENTITY_MAX: usize = 64;
 /// Sessions in total; each costs about a kilobyte here.
@@ -167,8 +165,8 @@ impl Sessions {
         Ok(Opened { tag, epoch, resumed: resume.is_some() })
     }
 
-    /// A session that hosts stored terminators, as found when the controller starts; it lingers until it comes back.
-    pub(crate) fn restore(&mut self, tag: Tag, identity: IdentityId, now: Instant) {
+    /// A session that hosts stored terminators, as found when the controller starts; it lingers.
+    pub(crate) fn restore(&mut self, tag: Tag, identity: IdentityId, until: Instant) {
         if self.nodes.contains_key(&tag) {
             return;
         }
@@ -177,20 +175,20 @@ impl Sessions {
             spki_sha256: None,
             serial: String::new(),
             attached: BTreeSet::new(),
-            phase: Phase::Lingering(now + LINGER),
+            phase: Phase::Lingering(until),
             opened: 0,
             hosting: true,
         };
         self.insert(tag, session);
     }
 
-    /// The watch of this epoch ended.
-    pub(crate) fn close(&mut self, tag: Tag, epoch: Epoch, now: Instant) {
+    /// The watch of this epoch ended; the session lingers.
+    pub(crate) fn close(&mut self, tag: Tag, epoch: Epoch, until: Instant) {
         if !self.is_current(tag, epoch) {
             return;
         }
         if let Some(mut session) = self.take(tag) {
-            session.phase = Phase::Lingering(now + LINGER);
+            session.phase = Phase::Lingering(until);
             self.bump(session.hosting);
             self.insert(tag, session);
         }
@@ -387,6 +385,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LINGER: Duration = Duration::from_secs(30);
+
     fn tag(n: u8) -> Tag {
         Tag([n; 8])
     }
@@ -405,14 +405,14 @@ mod tests {
         let (mut s, t0) = (Sessions::default(), Instant::now());
         let first = open(&mut s, "a", "k", None, 1);
         assert!(!first.resumed && s.get(tag(1)).is_some_and(Session::is_connected));
-        s.close(first.tag, first.epoch, t0);
+        s.close(first.tag, first.epoch, t0 + LINGER);
         assert!(!s.get(tag(1)).is_some_and(Session::is_connected));
         assert_eq!(open(&mut s, "b", "k2", Some(tag(1)), 2).tag, tag(2), "another identity");
         assert_eq!(open(&mut s, "a", "other", Some(tag(1)), 3).tag, tag(3), "another key");
         let again = open(&mut s, "a", "k", Some(tag(1)), 4);
         assert!(again.resumed && again.tag == tag(1));
         assert!(s.expire(t0 + LINGER * 2).is_empty(), "connected again");
-        s.close(again.tag, again.epoch, t0);
+        s.close(again.tag, again.epoch, t0 + LINGER);
         assert_eq!(s.expire(t0 + LINGER), [tag(1)]);
         assert!(s.get(tag(1)).is_none());
     }
@@ -422,7 +422,7 @@ mod tests {
         let (mut s, t0) = (Sessions::default(), Instant::now());
         let first = open(&mut s, "a", "k", None, 1);
         let second = open(&mut s, "a", "k", Some(tag(1)), 2);
-        s.close(first.tag, first.epoch, t0);
+        s.close(first.tag, first.epoch, t0 + LINGER);
         s.set_attached(first.tag, first.epoch, [EdgeRouterId::new("r")]);
         assert!(s.is_current(tag(1), second.epoch) && s.get(tag(1)).is_some_and(|n| n.attached.is_empty()));
         let (old, new) = (s.open_router(EdgeRouterId::new("r")), s.open_router(EdgeRouterId::new("r")));
@@ -435,8 +435,8 @@ mod tests {
     #[test]
     fn after_a_restart_stored_sessions_have_their_grace() {
         let (mut s, t0) = (Sessions::default(), Instant::now());
-        s.restore(tag(1), id("a"), t0);
-        s.restore(tag(2), id("a"), t0);
+        s.restore(tag(1), id("a"), t0 + LINGER);
+        s.restore(tag(2), id("a"), t0 + LINGER);
         assert_eq!(s.next_expiry(), Some(t0 + LINGER));
         assert_eq!(
             open(&mut s, "b", "k", Some(tag(1)), 9).tag,
@@ -465,7 +465,7 @@ mod tests {
         let (mut s, t0) = (Sessions::default(), Instant::now());
         let a = open(&mut s, "a", "k", None, 1);
         s.set_attached(a.tag, a.epoch, [EdgeRouterId::new("r")]);
-        s.close(a.tag, a.epoch, t0);
+        s.close(a.tag, a.epoch, t0 + LINGER);
         assert_eq!(s.view_version(), 0);
         assert_eq!(s.version(), 3);
         let a = open(&mut s, "a", "k", Some(tag(1)), 2);
@@ -473,7 +473,7 @@ mod tests {
         let told = s.view_version();
         s.set_hosting(a.tag);
         assert_eq!(s.view_version(), told);
-        s.close(a.tag, a.epoch, t0);
+        s.close(a.tag, a.epoch, t0 + LINGER);
         assert!(s.view_version() > told);
     }
 
@@ -531,7 +531,7 @@ mod tests {
                         let opener = Opener { identity: &who, spki_sha256: who.as_str(), serial: "" };
                         watches.push(s.open(&opener, resume.map(tag), fresh).expect("room"));
                     }
-                    Step::Close { watch } => if let Some(w) = watches.get(watch) { s.close(w.tag, w.epoch, now); },
+                    Step::Close { watch } => if let Some(w) = watches.get(watch) { s.close(w.tag, w.epoch, now + LINGER); },
                     Step::End { tag: t } => drop(s.end(tag(t), now)),
                     Step::Wait { seconds } => { now += Duration::from_secs(seconds); s.expire(now); }
                 }

@@ -88,7 +88,7 @@ impl Watch {
         }
         let Opened { tag, epoch, .. } = self.opened;
         control.change(|shared| {
-            shared.sessions.close(tag, epoch, Instant::now());
+            shared.sessions.close(tag, epoch, Instant::now() + control.settings.linger);
             if shared.nodes.get(&tag).is_some_and(|(of, _)| *of == epoch) {
                 shared.nodes.remove(&tag);
             }

@@ -2,7 +2,10 @@
 
 mod world;
 
-use super::testing::{identity, policy};
+use super::{
+    Settings,
+    testing::{identity, policy},
+};
 use crate::state::{CERTIFICATE, Certificate, Changes};
 use hesper_model::{
     entity::{PolicyType, Service, ServicePolicy, Terminator},
@@ -17,11 +20,11 @@ use hesper_pki::{
 use hesper_proto::control::{
     DialRequest, RenewRequest, UnbindRequest, UpdateTerminatorRequest, node_control_client::NodeControlClient,
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use tonic::{Code, Request, metadata::MetadataValue};
-use world::{DEADLINE, KEY, TRUST_DOMAIN, World, call, certify, open};
+use world::{DEADLINE, KEY, TRUST_DOMAIN, World, call, certify, from_session, open};
 
 fn ask(service: &str) -> DialRequest {
     DialRequest { service: service.into(), ..DialRequest::default() }
@@ -207,6 +210,57 @@ async fn a_bind_policy_removed_takes_the_terminators_and_unbind_its_own_only() {
     world.delete_policy("binder-Bind").await;
     world.until("its terminators go", |w| w.terminators().is_empty()).await;
     binder.state_where(|s| s.services.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stays_away_loses_its_terminators_also_across_a_restart() {
+    let brief = Settings { linger: Duration::from_millis(50), ..Settings::default() };
+    let world = World::with(brief).await;
+    let (_dialer, binder, _router) = world.hosted().await;
+    drop(binder);
+    world.until("its terminators go", |w| w.terminators().is_empty()).await;
+    let mut binder = world.node("binder").await;
+    binder.bind("s", "").await.unwrap();
+    // The restart counts as an end of its watch, too.
+    let world = world.restart().await;
+    drop(binder);
+    world.until("its terminators go after the restart", |w| w.terminators().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_grant_slips_through_while_its_policy_is_removed() {
+    let world = World::new().await;
+    let (mut dialer, mut binder, _router) = world.hosted().await;
+    for round in 0..10 {
+        let tag = dialer.tag();
+        let dials = (0..8).map(|_| {
+            let mut client = dialer.client.clone();
+            async move {
+                let mut granted = Vec::new();
+                while let Ok(answer) = client.dial(from_session("dialer", tag, ask("s"))).await {
+                    granted.push(answer.into_inner().grant_id);
+                }
+                granted
+            }
+        });
+        let dials = tokio::spawn(futures::future::join_all(dials));
+        let known = world.state.control.lock().ledger.len();
+        while world.state.control.lock().ledger.len() < known + 20 {
+            tokio::task::yield_now().await;
+        }
+        world.delete_policy("dialer-Dial").await;
+        let mut granted: BTreeSet<String> = dials.await.unwrap().into_iter().flatten().collect();
+        assert!(granted.len() >= 20, "round {round}");
+        while !granted.is_empty() {
+            for id in binder.revoked().await.grant_ids {
+                granted.remove(&id);
+            }
+        }
+        let mut changes = Changes::default();
+        changes.create(&policy(PolicyType::Dial, "dialer"));
+        world.state.commit(changes).await.unwrap();
+    }
+    assert!(dialer.dial(ask("s")).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,15 +49,21 @@ pub(super) struct World {
     pub(super) url: String,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    settings: Settings,
 }
 
 impl World {
     pub(super) async fn new() -> Self {
+        let settings = Settings { leaf_validity: Duration::from_secs(3600), ..Settings::default() };
+        Self::with(settings).await
+    }
+
+    pub(super) async fn with(settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         CertificateAuthority::create(TRUST_DOMAIN, now).unwrap().save(&dir.path().join("pki")).unwrap();
         Signer::generate().unwrap().save(&dir.path().join("tokens.key")).unwrap();
-        let world = Self::start(dir).await;
+        let world = Self::start(dir, settings).await;
         let entities = mesh().0;
         let mut changes = Changes::default();
         entities.identities.iter().for_each(|e| changes.create(e));
@@ -78,7 +84,7 @@ impl World {
         world
     }
 
-    pub(super) async fn start(dir: tempfile::TempDir) -> Self {
+    pub(super) async fn start(dir: tempfile::TempDir, settings: Settings) -> Self {
         let store = hesper_store::open_sqlite(dir.path().join("hesper.db")).unwrap();
         let authority = Authority {
             ca: CertificateAuthority::load(&dir.path().join("pki")).unwrap(),
@@ -88,7 +94,7 @@ impl World {
         };
         let audit = Audit::open(&dir.path().join("audit.jsonl")).unwrap();
         let mut state = State::load(store, authority, audit, Metrics::new(Registry::new())).await.unwrap();
-        state.control.settings = Settings { leaf_validity: Duration::from_secs(3600), ..Settings::default() };
+        state.control.settings = settings;
         let (state, stop, tasks) = (Arc::new(state), CancellationToken::new(), TaskTracker::new());
         let follower = (state.clone(), stop.clone());
         tasks.spawn(async move { follower.0.follow(&follower.1).await.unwrap() });
@@ -98,7 +104,7 @@ impl World {
         let app = routes(state.clone()).layer(axum::middleware::map_request(as_caller));
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await.unwrap() });
-        Self { dir, state, url, stop, tasks }
+        Self { dir, state, url, stop, tasks, settings }
     }
 
     /// Stops, and starts again on the same store.
@@ -107,7 +113,7 @@ impl World {
         self.tasks.close();
         timeout(DEADLINE, self.tasks.wait()).await.expect("everything ends");
         self.state.store.close().await;
-        Self::start(self.dir).await
+        Self::start(self.dir, self.settings).await
     }
 
     pub(super) fn channel(&self) -> Channel {
@@ -210,6 +216,13 @@ pub(super) fn call<T>(who: &str, message: T) -> Request<T> {
     request
 }
 
+/// The same from this session.
+pub(super) fn from_session<T>(who: &str, session: Tag, message: T) -> Request<T> {
+    let mut request = call(who, message);
+    request.metadata_mut().insert(SESSION_METADATA, MetadataValue::try_from(session.to_string()).unwrap());
+    request
+}
+
 /// A node with an open watch.
 pub(super) struct Node {
     pub(super) who: String,
@@ -288,9 +301,7 @@ impl Node {
     }
 
     pub(super) async fn dial(&mut self, request: DialRequest) -> Result<DialResponse, Status> {
-        let mut request = call(&self.who, request);
-        let tag = MetadataValue::try_from(self.tag().to_string()).unwrap();
-        request.metadata_mut().insert(SESSION_METADATA, tag);
+        let request = from_session(&self.who, self.tag(), request);
         Ok(timeout(DEADLINE, self.client.dial(request)).await.expect("an answer")?.into_inner())
     }
 
