@@ -1,67 +1,16 @@
 //! The HTTP proxy end to end, with targets in memory instead of on the mesh.
 
-use bytes::Bytes;
+use crate::mesh::{Answer, Dialed, Mesh};
 use hesper_observe::metrics::Registry;
-use hesper_sdk::{DialError, DialOptions, NodeView, Service, ServiceHost};
-use hesper_tunnel::{Dialer, Known, Metrics, http::HttpProxy};
-use std::{
-    collections::HashMap,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use hesper_sdk::{DialError, NodeView, Service, ServiceHost};
+use hesper_tunnel::{Known, Metrics, http::HttpProxy};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-
-/// What one dial asked for.
-type Dialed = (String, DialOptions);
-
-/// What a dial of a service does.
-#[derive(Clone)]
-enum Answer {
-    Stream(mpsc::UnboundedSender<DuplexStream>),
-    Error(DialError),
-    Never,
-}
-
-#[derive(Clone, Default)]
-struct Mesh {
-    answers: Arc<Mutex<HashMap<String, Answer>>>,
-    dialed: Arc<Mutex<Vec<Dialed>>>,
-}
-
-impl Dialer for Mesh {
-    type Stream = DuplexStream;
-
-    async fn dial(&self, service: &str, options: DialOptions) -> Result<DuplexStream, DialError> {
-        let timeout = options.timeout;
-        self.dialed.lock().expect("lock").push((service.to_owned(), options));
-        let answer = self.answers.lock().expect("lock").get(service).cloned();
-        match answer {
-            Some(Answer::Stream(targets)) => {
-                let (near, far) = duplex(64 * 1024);
-                targets.send(far).map_err(|_| DialError::Shutdown)?;
-                Ok(near)
-            }
-            Some(Answer::Error(error)) => Err(error),
-            Some(Answer::Never) => {
-                tokio::time::sleep(timeout).await;
-                Err(DialError::Timeout { service: service.to_owned(), after: timeout, last: "test".into() })
-            }
-            None => panic!("{service} was not to be dialed"),
-        }
-    }
-
-    async fn splice(mut stream: DuplexStream, mut tcp: TcpStream, head: Bytes) -> io::Result<()> {
-        stream.write_all(&head).await?;
-        copy_bidirectional(&mut stream, &mut tcp).await.map(drop)
-    }
-}
 
 struct World {
     mesh: Mesh,
@@ -122,17 +71,15 @@ impl World {
 
     /// Service `metrics` answers; its ends of the streams come out of the receiver.
     fn target(&self) -> mpsc::UnboundedReceiver<DuplexStream> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.set("metrics", Answer::Stream(sender));
-        receiver
+        self.mesh.target("metrics")
     }
 
     fn set(&self, service: &str, answer: Answer) {
-        self.mesh.answers.lock().expect("lock").insert(service.into(), answer);
+        self.mesh.set(service, answer);
     }
 
     fn dialed(&self) -> Vec<Dialed> {
-        self.mesh.dialed.lock().expect("lock").clone()
+        self.mesh.dialed()
     }
 
     async fn connect(&self) -> TcpStream {
