@@ -4,9 +4,9 @@
 //! A node that sends more than it needs is read more slowly; one that does not read is closed.
 
 use crate::{
-    core::{AdmitError, Core, MAX_SESSIONS, now_unix},
     metrics::AttachOutcome,
     rate::Rate,
+    sessions::{AdmitError, MAX_SESSIONS, Sessions, now_unix},
 };
 use hesper_overlay::{
     cid::KNOCK_LEN,
@@ -41,32 +41,32 @@ const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 const MESSAGES: (f64, f64) = (5_000.0, 100.0);
 
 /// Accepts nodes until the endpoint ends.
-pub(crate) async fn accept(core: Arc<Core>, endpoint: Endpoint) {
+pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     while let Some(incoming) = endpoint.accept().await {
         // The socket lets a first packet through only with a verified knock. Anything else that QUIC takes for a new
         // connection is a late packet of an old one: not answered.
-        if incoming.orig_dst_cid().len() != KNOCK_LEN || core.is_draining() {
+        if incoming.orig_dst_cid().len() != KNOCK_LEN || sessions.is_draining() {
             incoming.ignore();
             continue;
         }
-        let room = core.session_count() < MAX_SESSIONS;
+        let room = sessions.session_count() < MAX_SESSIONS;
         let Some(permit) = handshakes.clone().try_acquire_owned().ok().filter(|_| room) else {
-            core.metrics.attach(AttachOutcome::Full);
+            sessions.metrics().attach(AttachOutcome::Full);
             incoming.ignore();
             continue;
         };
-        let core = core.clone();
+        let sessions = sessions.clone();
         tokio::spawn(async move {
-            let attached = timeout(HANDSHAKE_DEADLINE, Node::attach(&core, incoming)).await;
+            let attached = timeout(HANDSHAKE_DEADLINE, Node::attach(&sessions, incoming)).await;
             drop(permit);
             match attached.unwrap_or(Err(AttachError::Timeout)) {
                 Ok(node) => {
-                    core.metrics.attach(AttachOutcome::Accepted);
-                    node.serve(&core).await;
+                    sessions.metrics().attach(AttachOutcome::Accepted);
+                    node.serve(&sessions).await;
                 }
                 Err(error) => {
-                    core.metrics.attach(error.outcome());
+                    sessions.metrics().attach(error.outcome());
                     tracing::info!(error = &error as &dyn std::error::Error, "a node is not attached");
                 }
             }
@@ -116,7 +116,7 @@ struct Node {
 }
 
 impl Node {
-    async fn attach(core: &Core, incoming: Incoming) -> Result<Self, AttachError> {
+    async fn attach(sessions: &Sessions, incoming: Incoming) -> Result<Self, AttachError> {
         let connection = incoming.accept()?.await?;
         let peer = peer_of(&connection).ok_or(AttachError::Certificate)?;
         let (mut send, mut recv) = connection.accept_bi().await?;
@@ -125,8 +125,8 @@ impl Node {
             return Err(AttachError::NoHello);
         };
         let (outbox, notices) = mpsc::channel(OUTBOX);
-        let admitted = core.check_session(&hello.session_token, &peer, now_unix()).and_then(|claims| {
-            let epoch = core.attach(&claims, &connection, outbox.clone())?;
+        let admitted = sessions.check_session(&hello.session_token, &peer, now_unix()).and_then(|claims| {
+            let epoch = sessions.attach(&claims, &connection, outbox.clone())?;
             Ok((claims, epoch))
         });
         match admitted {
@@ -143,15 +143,15 @@ impl Node {
     }
 
     /// Answers the node until its connection ends, one way or another.
-    async fn serve(self, core: &Core) {
+    async fn serve(self, sessions: &Sessions) {
         let Self { connection, send, recv, peer, claims, epoch, outbox, notices } = self;
-        let session = Session { core, peer, claims, epoch, outbox };
+        let session = Session { sessions, peer, claims, epoch, outbox };
         let end = tokio::select! {
             end = session.read(recv) => end,
-            end = write(send, notices, accepted(core)) => end,
+            end = write(send, notices, accepted(sessions)) => end,
             end = connection.closed() => Err(End::Closed(end)),
         };
-        core.detach(session.claims.tag, epoch);
+        sessions.detach(session.claims.tag, epoch);
         let (identity, tag) = (&session.claims.sub, session.claims.tag);
         match end {
             Ok(()) | Err(End::Closed(_)) => tracing::info!(%identity, %tag, "detached"),
@@ -184,7 +184,7 @@ enum End {
 
 /// What answering a node's messages takes.
 struct Session<'a> {
-    core: &'a Core,
+    sessions: &'a Sessions,
     peer: PeerIdentity,
     claims: SessionClaims,
     epoch: u64,
@@ -212,12 +212,12 @@ impl Session<'_> {
         use from_node::Message::{Hello, Pass, Ping};
         Ok(match message {
             Hello(hello) => {
-                let fresh = self.core.check_session(&hello.session_token, &self.peer, now_unix())?;
+                let fresh = self.sessions.check_session(&hello.session_token, &self.peer, now_unix())?;
                 if fresh.tag != self.claims.tag {
                     return Err(AdmitError::from(crate::admission::Refusal::OtherTag).into());
                 }
-                self.core.prolong(fresh.tag, self.epoch, fresh.exp);
-                accepted(self.core)
+                self.sessions.prolong(fresh.tag, self.epoch, fresh.exp);
+                accepted(self.sessions)
             }
             Pass(pass) => from_router::Message::PassResult(self.present(&pass)),
             Ping(ping) => from_router::Message::Pong(Pong { nonce: ping.nonce }),
@@ -226,13 +226,13 @@ impl Session<'_> {
 
     fn present(&self, pass: &PresentPass) -> PassResult {
         let request_id = pass.request_id;
-        match self.core.open(&pass.pass, &self.claims, now_unix()) {
+        match self.sessions.open(&pass.pass, &self.claims, now_unix()) {
             Ok(peer_attached) => {
-                self.core.metrics.passes_opened.inc();
+                self.sessions.metrics().passes_opened.inc();
                 PassResult { request_id, error: String::new(), peer_attached }
             }
             Err(error) => {
-                self.core.metrics.passes_refused.inc();
+                self.sessions.metrics().passes_refused.inc();
                 tracing::info!(identity = %self.claims.sub, %error, "a pass opens nothing");
                 PassResult { request_id, error: error.to_string(), peer_attached: false }
             }
@@ -258,8 +258,8 @@ async fn write(
     Ok(())
 }
 
-fn accepted(core: &Core) -> from_router::Message {
-    let router_id = core.told().map(|t| t.id.to_string()).unwrap_or_default();
+fn accepted(sessions: &Sessions) -> from_router::Message {
+    let router_id = sessions.plane().told().map(|t| t.id.to_string()).unwrap_or_default();
     from_router::Message::Accepted(AttachAccepted { router_id })
 }
 

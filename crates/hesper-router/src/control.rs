@@ -4,7 +4,7 @@
 //! the controller is away the router goes on with what it was told last, for the outage grace (see [`crate::outage`]).
 
 use crate::{
-    core::{Core, now_unix},
+    sessions::{Sessions, now_unix},
     standing::{InvalidState, Standing},
 };
 use hesper_client::{backoff::Backoff, channel::ControlChannel};
@@ -37,7 +37,7 @@ const REPORTS: usize = 4;
 
 /// What the control task needs.
 pub(crate) struct Control {
-    pub(crate) core: Arc<Core>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) channel: ControlChannel,
     /// UDP addresses that nodes are given.
     pub(crate) addresses: Vec<String>,
@@ -71,10 +71,10 @@ impl Control {
             tracing::warn!(error = &end as &dyn std::error::Error, "no connection to the controller");
             if heard {
                 backoff.reset();
-                self.remember_contact();
+                self.remember_contact().await;
             }
             if let Some(standing) = &self.standing {
-                self.core.controller_lost(standing.last_contact);
+                self.sessions.controller_lost(standing.last_contact);
             }
             sleep(backoff.next_wait()).await;
         }
@@ -91,10 +91,10 @@ impl Control {
         let mut client = RouterControlClient::new(self.channel.channel());
         let answer = timeout(CALL_DEADLINE, client.watch(ReceiverStream::new(queue))).await;
         let updates = answer.map_err(|_| WatchEnd::Timeout)??.into_inner();
-        let core = self.core.clone();
+        let sessions = self.sessions.clone();
         tokio::select! {
             end = self.follow(updates, heard) => end,
-            () = send_status(&core, &reports) => Err(WatchEnd::Ended),
+            () = send_status(&sessions, &reports) => Err(WatchEnd::Ended),
         }
     }
 
@@ -112,22 +112,22 @@ impl Control {
                     let Some(update) = update? else { return Err(WatchEnd::Ended) };
                     if !std::mem::replace(heard, true) {
                         tracing::info!("connected to the controller");
-                        self.core.controller_back(now_unix());
+                        self.sessions.controller_back(now_unix());
                     }
-                    self.apply(update)?;
+                    self.apply(update).await?;
                 }
-                _ = contact.tick() => self.remember_contact(),
+                _ = contact.tick() => self.remember_contact().await,
             }
         }
     }
 
-    fn apply(&mut self, update: RouterUpdate) -> Result<(), InvalidState> {
+    async fn apply(&mut self, update: RouterUpdate) -> Result<(), InvalidState> {
         match update.update {
             Some(router_update::Update::State(state)) => {
                 let standing = Standing::from_state(&state, now_unix())?;
-                self.core.tell(&standing);
+                self.sessions.plane().tell(&standing);
                 self.standing = Some(standing);
-                self.save();
+                self.save().await;
             }
             Some(router_update::Update::Revoked(revoked)) => self.revoke(&revoked),
             // A controller of a later version may say more than we know.
@@ -140,18 +140,21 @@ impl Control {
         let tags: Vec<_> = revoked.session_tags.iter().filter_map(|t| Tag::from_slice(t)).collect();
         let (passes, sessions) = (revoked.pass_ids.len(), tags.len());
         tracing::info!(passes, sessions, reason = %revoked.reason, "revoked by the controller");
-        self.core.revoke(&revoked.pass_ids, &tags, now_unix());
+        self.sessions.revoke(&revoked.pass_ids, &tags, now_unix());
     }
 
-    fn remember_contact(&mut self) {
+    async fn remember_contact(&mut self) {
         if let Some(standing) = &mut self.standing {
             standing.last_contact = now_unix();
-            self.save();
+            self.save().await;
         }
     }
 
-    fn save(&self) {
-        if let Some(Err(error)) = self.standing.as_ref().map(|s| s.save(&self.state_file)) {
+    async fn save(&self) {
+        let Some(standing) = self.standing.clone() else { return };
+        let path = self.state_file.clone();
+        // The write waits for the disk.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || standing.save(&path)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a start without a controller will not work"
@@ -171,16 +174,16 @@ fn report(report: router_report::Report) -> RouterReport {
 }
 
 /// Reports the attached sessions on every change and every [`STATUS_INTERVAL`]; ends with the call.
-async fn send_status(core: &Core, reports: &mpsc::Sender<RouterReport>) {
-    let mut changes = core.changes();
+async fn send_status(sessions: &Sessions, reports: &mpsc::Sender<RouterReport>) {
+    let mut changes = sessions.changes();
     loop {
         changes.mark_unchanged();
-        let attached = core.tags().iter().map(|tag| tag.0.to_vec()).collect();
-        let status = RouterStatus { attached, draining: core.is_draining() };
+        let attached = sessions.tags().iter().map(|tag| tag.0.to_vec()).collect();
+        let status = RouterStatus { attached, draining: sessions.is_draining() };
         if reports.send(report(router_report::Report::Status(status))).await.is_err() {
             return;
         }
-        // An error means timeout, or that the core is gone; both are told by the next status.
+        // An error means timeout, or that the sessions is gone; both are told by the next status.
         if let Ok(Ok(())) = timeout(STATUS_INTERVAL, changes.changed()).await {
             sleep(STATUS_GATHERING).await;
         }

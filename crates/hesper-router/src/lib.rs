@@ -11,22 +11,24 @@
 //!   knock new?) and `issued` (is this connection id ours?). All of them are pure.
 //! - `attach`: the attach connections; `admission` checks session tokens and passes, `revoked` what was taken back.
 //! - `control`: the controller's word, kept in `standing` for a start without it; `outage` says what holds meanwhile.
-//! - `core`: what these share. `run` starts and stops it all; `home` is the directory with the router's identity.
+//! - `sessions`: what these share; `plane` is the part of it that forwarding reads.
+//! - `run` starts and stops it all; `home` is the directory with the router's identity.
 
 mod admission;
 mod attach;
 mod control;
-mod core;
 mod drops;
 mod home;
 mod issued;
 mod judge;
 mod metrics;
 mod outage;
+mod plane;
 mod rate;
 mod replay;
 mod revoked;
 mod run;
+mod sessions;
 mod socket;
 mod split;
 mod standing;

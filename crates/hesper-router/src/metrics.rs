@@ -64,6 +64,9 @@ impl Metrics {
             .counters::<Vec<(&'static str, &'static str)>>("router_attaches", "Attach attempts, by outcome");
         let passes = registry
             .counters::<Vec<(&'static str, &'static str)>>("router_passes", "Passes presented, by outcome");
+        // Each look-up on its own: what it returns holds a lock.
+        let passes_opened = passes.get_or_create(&vec![("outcome", "opened")]).clone();
+        let passes_refused = passes.get_or_create(&vec![("outcome", "refused")]).clone();
         Self {
             packets: registry.counter("router_packets_forwarded", "Packets sent on"),
             bytes: registry.counter("router_bytes_forwarded", "Bytes of UDP payload sent on"),
@@ -71,8 +74,8 @@ impl Metrics {
             sessions: registry.gauge("router_sessions", "Attached sessions"),
             pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
             connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),
-            passes_opened: passes.get_or_create(&vec![("outcome", "opened")]).clone(),
-            passes_refused: passes.get_or_create(&vec![("outcome", "refused")]).clone(),
+            passes_opened,
+            passes_refused,
             drops: DropReason::ALL.map(|r| drops.get_or_create(&vec![("reason", r.name())]).clone()),
             attaches: AttachOutcome::ALL
                 .map(|o| attaches.get_or_create(&vec![("outcome", o.name())]).clone()),

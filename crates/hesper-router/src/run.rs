@@ -3,10 +3,10 @@
 use crate::{
     attach,
     control::Control,
-    core::{Core, now_unix},
     home::RouterHome,
     issued::{Generator, IssuedIds},
     metrics::Metrics,
+    sessions::{Sessions, now_unix},
     socket::{MAX_DATAGRAM, RouterSocket},
     standing::{Standing, StandingError},
 };
@@ -109,12 +109,12 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Router;
 
-/// A running router. Dropping it stops it at once; [`Running::shutdown`] lets nodes leave first.
+/// A running router. Dropping it closes every connection at once; [`Running::shutdown`] lets nodes leave first.
 #[derive(Debug)]
 pub struct Running {
     local_addr: SocketAddr,
     metrics: Option<Serving>,
-    core: Arc<Core>,
+    sessions: Arc<Sessions>,
     endpoint: Arc<Mutex<Endpoint>>,
     tasks: JoinSet<()>,
 }
@@ -130,21 +130,21 @@ impl Router {
         let (file, credentials) = identity(&home)?;
         let channel = ControlChannel::new(&file.controllers(), credentials.clone())?;
         let registry = Registry::new();
-        let core = Arc::new(Core::new(Metrics::new(&registry), options.outage_grace));
+        let sessions = Arc::new(Sessions::new(Metrics::new(&registry), options.outage_grace));
         let standing = kept(&home);
         if let Some(standing) = &standing {
-            core.tell(standing);
+            sessions.plane().tell(standing);
         }
         let metrics = match options.metrics {
             Some(addr) => Some(serve_loopback(addr, registry).await?),
             None => None,
         };
-        let port = Port::open(options.listen, core.clone(), credentials.clone())?;
+        let port = Port::open(options.listen, sessions.clone(), credentials.clone())?;
         let local_addr = port.local_addr;
         let endpoint = Arc::new(Mutex::new(port.endpoint()?));
         let mut tasks = JoinSet::new();
         tasks.spawn(port.keep_serving(endpoint.clone()));
-        tasks.spawn(keep_house(core.clone()));
+        tasks.spawn(keep_house(sessions.clone()));
         let path = home.identity_file();
         tasks.spawn(keep_renewed(RenewAs::Router, channel.clone(), credentials, move |renewed| {
             let renewed = file.renewed(&renewed.chain_pem, &renewed.ca_pem);
@@ -160,9 +160,9 @@ impl Router {
             some => some,
         };
         let state_file = home.state_file();
-        tasks.spawn(Control { core: core.clone(), channel, addresses, state_file, standing }.run());
+        tasks.spawn(Control { sessions: sessions.clone(), channel, addresses, state_file, standing }.run());
         tracing::info!(%local_addr, "router started");
-        Ok(Running { local_addr, metrics, core, endpoint, tasks })
+        Ok(Running { local_addr, metrics, sessions, endpoint, tasks })
     }
 }
 
@@ -174,7 +174,7 @@ impl Running {
 
     /// Waits until it serves: it knows its tag, from its controller now or from an earlier run.
     pub async fn serving(&self) {
-        while self.core.told().is_none() {
+        while self.sessions.plane().told().is_none() {
             tokio::time::sleep(SERVING_POLL).await;
         }
     }
@@ -186,11 +186,11 @@ impl Running {
 
     /// Stops: tells nodes and controller, carries on until every node has left or five seconds have passed, then closes.
     pub async fn shutdown(mut self) {
-        let mut changes = self.core.changes();
-        self.core.drain();
-        let left = async { while self.core.session_count() > 0 && changes.changed().await.is_ok() {} };
+        let mut changes = self.sessions.changes();
+        self.sessions.drain();
+        let left = async { while self.sessions.session_count() > 0 && changes.changed().await.is_ok() {} };
         if timeout(DRAIN_DEADLINE, left).await.is_err() {
-            tracing::info!(sessions = self.core.session_count(), "nodes were still attached");
+            tracing::info!(sessions = self.sessions.session_count(), "nodes were still attached");
         }
         let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         endpoint.close(close::DONE, b"the router stops");
@@ -198,6 +198,12 @@ impl Running {
         let _ = timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
         self.tasks.shutdown().await;
         tracing::info!("router stopped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).close(close::DONE, b"the router stops");
     }
 }
 
@@ -224,20 +230,24 @@ fn kept(home: &RouterHome) -> Option<Standing> {
 struct Port {
     local_addr: SocketAddr,
     socket: Arc<RouterSocket>,
-    core: Arc<Core>,
+    sessions: Arc<Sessions>,
     issued: IssuedIds,
     config: ServerConfig,
 }
 
 impl Port {
-    fn open(listen: SocketAddr, core: Arc<Core>, credentials: SharedCredentials) -> Result<Self, StartError> {
+    fn open(
+        listen: SocketAddr,
+        sessions: Arc<Sessions>,
+        credentials: SharedCredentials,
+    ) -> Result<Self, StartError> {
         let config = server_config(tls::peer_server(credentials), attach_transport(), true)?;
         let issued = IssuedIds::new();
-        let socket = RouterSocket::bind(listen, core.clone(), issued.clone());
+        let socket = RouterSocket::bind(listen, sessions.plane().clone(), issued.clone());
         let socket = Arc::new(socket.map_err(|e| StartError::Listen(listen, e))?);
         let local_addr =
             quinn::AsyncUdpSocket::local_addr(&*socket).map_err(|e| StartError::Listen(listen, e))?;
-        Ok(Self { local_addr, socket, core, issued, config })
+        Ok(Self { local_addr, socket, sessions, issued, config })
     }
 
     fn endpoint(&self) -> Result<Endpoint, StartError> {
@@ -253,11 +263,11 @@ impl Port {
     fn endpoint_config(&self) -> EndpointConfig {
         let unknown = Tag([0; 8]);
         let mut config = endpoint_config(unknown);
-        let (core, ids) = (self.core.clone(), self.issued.clone());
+        let (plane, ids) = (self.sessions.plane().clone(), self.issued.clone());
         config.cid_generator(move || {
-            let core = core.clone();
+            let plane = plane.clone();
             // Before the controller has told the tag no packet reaches the endpoint, so none is made.
-            let tag = move || core.told().map_or(unknown, |told| told.tag);
+            let tag = move || plane.told().map_or(unknown, |told| told.tag);
             Box::new(Generator { ids: ids.clone(), tag })
         });
         // The constant is in the range that QUIC allows (RFC 9000, 18.2).
@@ -269,8 +279,8 @@ impl Port {
     async fn keep_serving(self, current: Arc<Mutex<Endpoint>>) {
         loop {
             let endpoint = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            attach::accept(self.core.clone(), endpoint).await;
-            if self.core.is_draining() {
+            attach::accept(self.sessions.clone(), endpoint).await;
+            if self.sessions.is_draining() {
                 return;
             }
             tracing::error!("the QUIC endpoint ended unexpectedly; starting another one");
@@ -285,15 +295,15 @@ impl Port {
     }
 }
 
-async fn keep_house(core: Arc<Core>) {
+async fn keep_house(sessions: Arc<Sessions>) {
     let (mut follow, mut sweep) = (interval(FOLLOW_INTERVAL), interval(SWEEP_INTERVAL));
     for timer in [&mut follow, &mut sweep] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     loop {
         tokio::select! {
-            _ = follow.tick() => core.follow_addresses(),
-            _ = sweep.tick() => core.sweep(now_unix()),
+            _ = follow.tick() => sessions.follow_addresses(),
+            _ = sweep.tick() => sessions.sweep(now_unix()),
         }
     }
 }

@@ -5,11 +5,12 @@
 //! an `Err` from `poll_recv` would end the endpoint, one from `try_send` a connection.
 
 use crate::{
-    core::{Core, now_unix},
     drops::DropReason,
     issued::IssuedIds,
     judge::{Judge, Verdict},
+    plane::Plane,
     replay::ReplayFilter,
+    sessions::now_unix,
     split::{self, Run},
     table::Place,
 };
@@ -33,7 +34,7 @@ use tokio::{io::Interest, net::UdpSocket};
 const BUFFER_BYTES: usize = 4 << 20;
 /// Receive calls that are forwarded before quinn gets a turn even though nothing was for it: at most 32 buffers each.
 const BATCHES_PER_POLL: usize = 8;
-/// Failed reads in a row after which the socket rests, so that a broken one does not keep a core busy.
+/// Failed reads in a row after which the socket rests, so that a broken one does not keep a sessions busy.
 const MAX_FAULTS_IN_A_ROW: usize = 8;
 /// How long it rests.
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,7 +45,7 @@ const EMSGSIZE: i32 = if cfg!(target_os = "linux") { 90 } else { 40 };
 pub(crate) struct RouterSocket {
     io: UdpSocket,
     state: UdpSocketState,
-    core: Arc<Core>,
+    plane: Arc<Plane>,
     issued: IssuedIds,
     knocks: Mutex<ReplayFilter>,
 }
@@ -57,7 +58,7 @@ impl fmt::Debug for RouterSocket {
 
 impl RouterSocket {
     /// Binds the port. Must be called inside a tokio runtime.
-    pub(crate) fn bind(listen: SocketAddr, core: Arc<Core>, issued: IssuedIds) -> io::Result<Self> {
+    pub(crate) fn bind(listen: SocketAddr, plane: Arc<Plane>, issued: IssuedIds) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(listen)?;
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
@@ -66,7 +67,7 @@ impl RouterSocket {
                 tracing::info!(%error, "the UDP socket keeps its default buffer size");
             }
         }
-        Ok(Self { io: UdpSocket::from_std(socket)?, state, core, issued, knocks: Mutex::default() })
+        Ok(Self { io: UdpSocket::from_std(socket)?, state, plane, issued, knocks: Mutex::default() })
     }
 
     fn receive(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
@@ -75,8 +76,8 @@ impl RouterSocket {
 
     /// Forwards what is for others and leaves what is for quinn. True if something is.
     fn sort(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
-        let told = self.core.told();
-        let table = self.core.table();
+        let told = self.plane.told();
+        let table = self.plane.table();
         let mut knocks = self.knocks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut judge = Judge {
             table: &table,
@@ -103,7 +104,7 @@ impl RouterSocket {
             match key {
                 Verdict::To(place) => self.send_run(&Batch { bytes: &batch.bytes[bytes], ..*batch }, place),
                 Verdict::Mine => mine.push(bytes),
-                Verdict::Drop(reason) => self.core.metrics.dropped(reason, datagrams),
+                Verdict::Drop(reason) => self.plane.metrics.dropped(reason, datagrams),
             }
         }
         mine
@@ -120,8 +121,8 @@ impl RouterSocket {
         let datagrams = piece.bytes.len().div_ceil(piece.stride.max(1));
         let reason = match self.send_once(piece, to) {
             Ok(()) => {
-                self.core.metrics.packets.inc_by(datagrams as u64);
-                self.core.metrics.bytes.inc_by(piece.bytes.len() as u64);
+                self.plane.metrics.packets.inc_by(datagrams as u64);
+                self.plane.metrics.bytes.inc_by(piece.bytes.len() as u64);
                 return;
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => DropReason::SocketFull,
@@ -137,7 +138,7 @@ impl RouterSocket {
                 DropReason::SendFailed
             }
         };
-        self.core.metrics.dropped(reason, datagrams);
+        self.plane.metrics.dropped(reason, datagrams);
     }
 
     fn send_once(&self, piece: &Batch<'_>, to: Place) -> io::Result<()> {
@@ -201,7 +202,7 @@ impl AsyncUdpSocket for RouterSocket {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    self.core.metrics.receive_faults.inc();
+                    self.plane.metrics.receive_faults.inc();
                     faults += 1;
                     if faults == MAX_FAULTS_IN_A_ROW {
                         tracing::warn!(%error, "the UDP socket cannot be read; trying again");

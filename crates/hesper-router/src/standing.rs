@@ -114,7 +114,10 @@ impl Standing {
     pub(crate) fn save(&self, path: &Path) -> Result<(), StandingError> {
         let text = serde_json::to_vec_pretty(self)
             .map_err(|source| StandingError::Damaged { path: path.to_owned(), source })?;
-        Ok(files::replace(path, &text)?)
+        match files::write_new(path, &text) {
+            Err(e) if e.already_exists() => Ok(files::replace(path, &text)?),
+            other => Ok(other?),
+        }
     }
 }
 

@@ -109,7 +109,7 @@ fn a_revoked_session_goes_with_all_its_pairs() {
     t.attach(C, 3, at(3));
     t.open(pass("q", C, B, 1_300)).unwrap();
     t.open(pass("r", A, C, 1_300)).unwrap();
-    assert_eq!(t.revoke_session(B), [A, C]);
+    assert_eq!(t.revoke_session(B), [C, A]);
     assert_eq!(t.attached(), [C, A]);
     assert_eq!(route(&t, 1, B), Route::Drop(DropReason::UnknownTag));
     assert_eq!(route(&t, 2, A), Route::Drop(DropReason::UnknownSource));

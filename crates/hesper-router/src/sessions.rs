@@ -1,4 +1,4 @@
-//! What the router's tasks share: the table that the socket reads, the attached sessions, and the controller's word.
+//! What the router's tasks share: the attached sessions, what was revoked, and the plane that the socket reads.
 //!
 //! Lock order: `attached`, then `table`. The socket takes the table for reading while it forwards one batch; everybody else
 //! holds either lock for a few operations and never across an await.
@@ -6,21 +6,20 @@
 use crate::{
     admission::{self, Refusal},
     metrics::Metrics,
+    plane::Plane,
     revoked::Revoked,
-    standing::Standing,
     table::{Full, Pass, Place, Table},
 };
-use arc_swap::ArcSwapOption;
-use hesper_model::id::{EdgeRouterId, Tag};
+use hesper_model::id::Tag;
 use hesper_overlay::transport::close;
-use hesper_pki::{
-    credentials::PeerIdentity,
-    token::{SessionClaims, Verifier},
-};
+use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
 use hesper_proto::overlay::{Draining, FromRouter, PeerGone, from_router::Message};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{mpsc, watch};
@@ -33,14 +32,6 @@ const PASS_LIFE: Duration = Duration::from_secs(3_600);
 /// Seconds since the epoch.
 pub(crate) fn now_unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// The controller's word, ready for use.
-pub(crate) struct Told {
-    pub(crate) id: EdgeRouterId,
-    pub(crate) tag: Tag,
-    pub(crate) knock_secret: [u8; 32],
-    pub(crate) verifier: Verifier,
 }
 
 /// An attached session, as seen from outside of its task.
@@ -75,29 +66,26 @@ pub(crate) enum AdmitError {
 }
 
 /// See the module.
-pub(crate) struct Core {
-    table: RwLock<Table>,
-    told: ArcSwapOption<Told>,
+pub(crate) struct Sessions {
+    plane: Arc<Plane>,
     attached: Mutex<Attached>,
-    pub(crate) metrics: Metrics,
     /// Counts changes of what the controller is told (attached tags, draining).
     changed: watch::Sender<u64>,
-    draining: watch::Sender<bool>,
+    draining: AtomicBool,
 }
 
-impl std::fmt::Debug for Core {
+impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Core")
+        f.write_str("Sessions")
     }
 }
 
-impl Core {
+impl Sessions {
     /// Knows nothing yet; `outage_grace` as in [`crate::outage`].
     pub(crate) fn new(metrics: Metrics, outage_grace: Duration) -> Self {
         let remember_secs = (PASS_LIFE + outage_grace).as_secs();
         Self {
-            table: RwLock::new(Table::new(outage_grace.as_secs())),
-            told: ArcSwapOption::empty(),
+            plane: Arc::new(Plane::new(Table::new(outage_grace.as_secs()), metrics)),
             attached: Mutex::new(Attached {
                 sessions: HashMap::new(),
                 last_epoch: 0,
@@ -105,35 +93,19 @@ impl Core {
                 // A session token lives for a day.
                 revoked_sessions: Revoked::new(remember_secs + 86_400),
             }),
-            metrics,
             changed: watch::Sender::new(0),
-            draining: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
         }
     }
 
-    /// The controller's word, whole; it replaces what was told before.
-    pub(crate) fn tell(&self, standing: &Standing) {
-        self.told.store(Some(Arc::new(Told {
-            id: standing.router_id.clone(),
-            tag: standing.tag,
-            knock_secret: standing.knock_secret.0,
-            verifier: standing.verifier(),
-        })));
-        self.table_mut().set_own(standing.tag);
+    /// What forwarding reads.
+    pub(crate) fn plane(&self) -> &Arc<Plane> {
+        &self.plane
     }
 
-    /// The controller's word; `None` before the first one.
-    pub(crate) fn told(&self) -> Option<Arc<Told>> {
-        self.told.load_full()
-    }
-
-    /// The table, for forwarding one batch.
-    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.plane.metrics
     }
 
     fn attached(&self) -> MutexGuard<'_, Attached> {
@@ -142,14 +114,14 @@ impl Core {
 
     /// The controller was last heard of at `at`.
     pub(crate) fn controller_lost(&self, at: u64) {
-        self.metrics.connected.set(0);
-        self.table_mut().outage_mut().lost(at);
+        self.metrics().connected.set(0);
+        self.plane.table_mut().outage_mut().lost(at);
     }
 
     /// The controller is there.
     pub(crate) fn controller_back(&self, now: u64) {
-        self.metrics.connected.set(1);
-        self.table_mut().outage_mut().over(now);
+        self.metrics().connected.set(1);
+        self.plane.table_mut().outage_mut().over(now);
     }
 
     /// Checks a session token without attaching anybody.
@@ -159,8 +131,8 @@ impl Core {
         peer: &PeerIdentity,
         now: u64,
     ) -> Result<SessionClaims, AdmitError> {
-        let told = self.told().ok_or(AdmitError::NotReady)?;
-        let outage = self.table().outage();
+        let told = self.plane.told().ok_or(AdmitError::NotReady)?;
+        let outage = self.plane.table().outage();
         let claims = admission::session(token, peer, &told.verifier, &outage, now)?;
         if self.attached().revoked_sessions.contains(&claims.tag, claims.iat) {
             return Err(Refusal::Revoked("session").into());
@@ -189,8 +161,8 @@ impl Core {
         if let Some(before) = attached.sessions.insert(claims.tag, session) {
             before.connection.close(close::DONE, b"replaced by a new attach of the same session");
         }
-        self.table_mut().attach(claims.tag, epoch, seen);
-        self.metrics.sessions.set(attached.sessions.len() as i64);
+        self.plane.table_mut().attach(claims.tag, epoch, seen);
+        self.metrics().sessions.set(attached.sessions.len() as i64);
         drop(attached);
         self.bump();
         Ok(epoch)
@@ -209,8 +181,8 @@ impl Core {
         if attached.sessions.get(&tag).is_some_and(|s| s.epoch == epoch) {
             attached.sessions.remove(&tag);
         }
-        let gone = self.table_mut().detach(tag, epoch);
-        self.metrics.sessions.set(attached.sessions.len() as i64);
+        let gone = self.plane.table_mut().detach(tag, epoch);
+        self.metrics().sessions.set(attached.sessions.len() as i64);
         let Some(peers) = gone else { return };
         attached.tell_gone(tag, &peers);
         drop(attached);
@@ -219,23 +191,23 @@ impl Core {
 
     /// Opens the pair of a pass. True: the binder is attached here now.
     pub(crate) fn open(&self, token: &str, presenter: &SessionClaims, now: u64) -> Result<bool, AdmitError> {
-        let told = self.told().ok_or(AdmitError::NotReady)?;
-        let outage = self.table().outage();
+        let told = self.plane.told().ok_or(AdmitError::NotReady)?;
+        let outage = self.plane.table().outage();
         let claims = admission::pass(token, presenter, &told.id, &told.verifier, &outage, now)?;
         let attached = self.attached();
         if attached.revoked_passes.contains(&claims.jti, claims.iat) {
             return Err(Refusal::Revoked("pass").into());
         }
-        let mut table = self.table_mut();
+        let mut table = self.plane.table_mut();
         table.open(Pass { id: claims.jti, a: claims.a, b: claims.b, exp: claims.exp })?;
-        self.metrics.pairs.set(table.open_pairs() as i64);
+        self.metrics().pairs.set(table.open_pairs() as i64);
         Ok(table.is_attached(claims.b))
     }
 
     /// The controller takes back passes and sessions.
     pub(crate) fn revoke(&self, passes: &[String], sessions: &[Tag], now: u64) {
         let mut attached = self.attached();
-        let mut table = self.table_mut();
+        let mut table = self.plane.table_mut();
         for pass in passes {
             attached.revoked_passes.insert(pass.clone(), now);
             table.revoke_pass(pass);
@@ -245,7 +217,7 @@ impl Core {
             attached.revoked_sessions.insert(*tag, now);
             gone.push((*tag, table.revoke_session(*tag)));
         }
-        self.metrics.pairs.set(table.open_pairs() as i64);
+        self.metrics().pairs.set(table.open_pairs() as i64);
         drop(table);
         for (tag, peers) in gone {
             if let Some(session) = attached.sessions.remove(&tag) {
@@ -253,7 +225,7 @@ impl Core {
             }
             attached.tell_gone(tag, &peers);
         }
-        self.metrics.sessions.set(attached.sessions.len() as i64);
+        self.metrics().sessions.set(attached.sessions.len() as i64);
         drop(attached);
         self.bump();
     }
@@ -261,9 +233,9 @@ impl Core {
     /// Housekeeping, about once per second: forgets what has ended and closes sessions whose token has.
     pub(crate) fn sweep(&self, now: u64) {
         let attached = self.attached();
-        let mut table = self.table_mut();
+        let mut table = self.plane.table_mut();
         table.expire(now);
-        self.metrics.pairs.set(table.open_pairs() as i64);
+        self.metrics().pairs.set(table.open_pairs() as i64);
         let outage = table.outage();
         drop(table);
         for session in attached.sessions.values().filter(|s| !outage.honours(s.exp, now)) {
@@ -279,7 +251,7 @@ impl Core {
             // Only a change counts: a session whose address another one has taken must not take it back.
             if place != session.seen {
                 session.seen = place;
-                self.table_mut().moved(*tag, session.epoch, place);
+                self.plane.table_mut().moved(*tag, session.epoch, place);
                 tracing::debug!(%tag, "a session's address changed");
             }
         }
@@ -287,7 +259,7 @@ impl Core {
 
     /// Tells everybody that this router is about to stop.
     pub(crate) fn drain(&self) {
-        self.draining.send_replace(true);
+        self.draining.store(true, Ordering::Relaxed);
         for session in self.attached().sessions.values() {
             session.send(Message::Draining(Draining {}));
         }
@@ -296,12 +268,12 @@ impl Core {
 
     /// Is this router about to stop?
     pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Tags of the attached sessions.
     pub(crate) fn tags(&self) -> Vec<Tag> {
-        self.table().attached()
+        self.plane.table().attached()
     }
 
     /// Number of attached sessions.
@@ -309,7 +281,7 @@ impl Core {
         self.attached().sessions.len()
     }
 
-    /// Counts changes of [`Core::tags`] and [`Core::is_draining`].
+    /// Counts changes of [`Sessions::tags`] and [`Sessions::is_draining`].
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
