@@ -257,7 +257,7 @@ async fn build(
     let pki = staging.join("pki");
     CertificateAuthority::create(&settings.trust_domain, now)?.save(&pki)?;
     Signer::generate()?.save(&pki.join("tokens.key"))?;
-    let store = hesper_store::open_sqlite(&staging.join("hesper.db"))?;
+    let store = hesper_store::open_sqlite(staging.join("hesper.db"))?;
     let seeded = seed(store.as_ref(), authenticator, now).await;
     store.close().await;
     seeded?;

@@ -12,7 +12,7 @@ pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
     /// Seconds to wait, for 429.
     pub(crate) retry_after: Option<u64>,
 }
@@ -42,7 +42,7 @@ impl ApiError {
     pub(crate) fn field(field: impl Into<String>, value: Value, reason: impl Into<String>) -> Self {
         let (field, reason) = (field.into(), reason.into());
         let message = format!("{field} {reason}");
-        let cause = Some(Cause { field, value, reason });
+        let cause = Some(Box::new(Cause { field, value, reason }));
         Self { cause, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_FIELD", message) }
     }
 
@@ -96,7 +96,7 @@ impl ApiError {
     /// The body of the answer.
     pub(crate) fn body_json(&self, request_id: &str) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message, "requestId": request_id });
-        if let Some(Cause { field, value, reason }) = &self.cause {
+        if let Some(Cause { field, value, reason }) = self.cause.as_deref() {
             error["cause"] = json!({ "field": field, "value": value, "reason": reason });
         }
         json!({ "error": error, "meta": {} })

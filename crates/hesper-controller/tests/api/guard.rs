@@ -94,7 +94,7 @@ async fn every_management_route_refuses_whoever_is_no_administrator() {
 
 /// Every session was used last an hour ago.
 async fn age_sessions(h: &Harness) {
-    let store = hesper_store::open_sqlite(&h.home().join("hesper.db")).expect("store");
+    let store = hesper_store::open_sqlite(h.home().join("hesper.db")).expect("store");
     for object in store.list("api-session/").await.expect("sessions") {
         let mut session: Value = serde_json::from_slice(&object.value).expect("JSON");
         let hour_ago = time::OffsetDateTime::now_utc() - time::Duration::hours(1);
