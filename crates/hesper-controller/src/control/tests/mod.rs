@@ -4,6 +4,8 @@ mod world;
 
 use super::{
     Settings,
+    dial::{Dialer, route},
+    issue::{Recipient, issue},
     testing::{identity, policy},
 };
 use crate::state::{CERTIFICATE, Certificate, Changes};
@@ -261,6 +263,29 @@ async fn no_grant_slips_through_while_its_policy_is_removed() {
         world.state.commit(changes).await.unwrap();
     }
     assert!(dialer.dial(ask("s")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_decided_before_a_change_is_decided_again_when_it_is_issued() {
+    let world = World::new().await;
+    let (dialer, _binder, _router) = world.hosted().await;
+    let old = world.state.model();
+    let to = Recipient { tag: dialer.tag(), spki_sha256: "key-of-dialer", name: "dialer-name" };
+    let route = {
+        let shared = world.state.control.lock();
+        let identity = old.identity(&IdentityId::new("dialer")).unwrap();
+        let who = Dialer { identity, tag: dialer.tag() };
+        // The binder may not have said yet where it is attached; a renewal does not ask.
+        let renewal = DialRequest { terminator_id: world.terminators()[0].clone(), ..ask("s") };
+        route(&old, &shared.sessions, &who, &renewal, &mut rand::rng()).unwrap()
+    };
+    issue(&world.state, &old, &route, to).unwrap();
+    world.disable("stranger").await;
+    issue(&world.state, &old, &route, to).expect("a change that does not concern it");
+    world.delete_policy("dialer-Dial").await;
+    let refused = issue(&world.state, &old, &route, to).unwrap_err();
+    assert_eq!((refused.code, refused.status), ("INVALID_SERVICE", Code::NotFound));
+    assert_eq!(world.state.control.lock().ledger.len(), 2, "what is not given out is not kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
