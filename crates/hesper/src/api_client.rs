@@ -260,7 +260,11 @@ fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> Strin
     let detail = match body.pointer("/error/cause") {
         Some(cause) if cause.get("field").is_some() => {
             let part = |name: &str| crate::output::cell(cause.get(name));
-            format!("{} [{}] {}", part("field"), shortened(&part("value")), part("reason"))
+            let value = match shortened(&part("value")) {
+                none if none.is_empty() => none,
+                value => format!(" [{value}]"),
+            };
+            format!("{}{value} {}", part("field"), part("reason"))
         }
         _ => text("/error/message").unwrap_or("the answer gave no reason").to_owned(),
     };

@@ -4,7 +4,7 @@
 //! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
 //! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
 //! - [`enrollment_file`]: from a token file to an identity file.
-//! - [`serve`]: the long-lived roles: controller, router, quickstart.
+//! - [`serve`], [`tunnel`]: the long-lived roles: controller, router, quickstart; the tunneler.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -19,6 +19,7 @@ mod first_contact;
 mod new_file;
 mod output;
 mod serve;
+mod tunnel;
 
 use cli::{Cli, flags::UsageError};
 use std::{io, process::ExitCode};
@@ -36,10 +37,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("{}", told(&e));
             if e.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// The chain on one line, once. The controller's refusals come in OpenZiti's words, which begin with "error" already.
+fn told(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    if text.starts_with("error ") { text } else { format!("error: {text}") }
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -21,6 +21,14 @@ use clap::Subcommand;
 use hesper_model::entity::Kind;
 use serde_json::Value;
 use std::path::PathBuf;
+use time::{
+    OffsetDateTime, UtcOffset,
+    format_description::{StaticFormatDescription, well_known::Rfc3339},
+    macros::format_description,
+};
+
+const MILLISECONDS: StaticFormatDescription =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// What can be created.
 #[derive(Subcommand, Debug)]
@@ -152,8 +160,11 @@ fn enrollment(created: &Value) -> Option<&Value> {
     created.pointer("/data/enrollment").or_else(|| created.get("data"))
 }
 
+/// The end of the token, to the millisecond as OpenZiti writes it.
 fn expiry(created: &Value) -> String {
-    output::cell(enrollment(created).and_then(|e| e.get("expiresAt")))
+    let text = output::cell(enrollment(created).and_then(|e| e.get("expiresAt")));
+    let at = OffsetDateTime::parse(&text, &Rfc3339).ok();
+    at.and_then(|at| at.to_offset(UtcOffset::UTC).format(MILLISECONDS).ok()).unwrap_or(text)
 }
 
 /// Takes the token out of the answer, so that what is printed afterwards does not hold it.
@@ -215,14 +226,14 @@ mod tests {
 
     #[test]
     fn the_token_leaves_the_answer() {
-        let mut answer =
-            json!({"data": {"id": "i", "enrollment": {"id": "e", "jwt": "secret", "expiresAt": "T"}}});
+        let mut answer = json!({"data": {"id": "i", "enrollment": {"id": "e", "jwt": "secret", "expiresAt": "2026-11-22T12:01:29.10330655Z"}}});
         assert_eq!(take_token(&mut answer).expect("a token"), "secret");
         assert!(!answer.to_string().contains("secret"));
-        assert_eq!(expiry(&answer), "T");
-        let mut answer = json!({"data": {"id": "e", "jwt": "secret", "expiresAt": "T"}});
+        assert_eq!(expiry(&answer), "2026-11-22T12:01:29.103Z");
+        let mut answer =
+            json!({"data": {"id": "e", "jwt": "secret", "expiresAt": "2026-11-22T12:01:29.10330655Z"}});
         assert_eq!(take_token(&mut answer).expect("a token"), "secret");
-        assert_eq!(expiry(&answer), "T");
+        assert_eq!(expiry(&answer), "2026-11-22T12:01:29.103Z");
         assert!(take_token(&mut json!({"data": {}})).is_err());
     }
 

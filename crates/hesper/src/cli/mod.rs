@@ -19,6 +19,7 @@ pub(crate) mod serve;
 mod service;
 mod show;
 mod terminator;
+mod tunnel;
 mod update;
 
 use crate::output;
@@ -68,6 +69,12 @@ pub(crate) enum Command {
     },
     /// Run a controller and a router in one process, ready to use
     Quickstart(Box<serve::QuickstartArgs>),
+    /// Put unmodified programs on the mesh, without root
+    Tunnel {
+        /// What to do
+        #[command(subcommand)]
+        command: tunnel::TunnelCommand,
+    },
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -155,6 +162,7 @@ impl Cli {
             Command::Quickstart(args) | Command::EdgeGroup { command: EdgeCommand::Quickstart(args) } => {
                 args.run().await
             }
+            Command::Tunnel { command } => command.run().await,
             Command::Completion(args) => args.run(),
         }
     }
@@ -165,7 +173,8 @@ impl Command {
     const fn log_base(&self) -> Base {
         match self {
             Self::Controller { command: serve::ControllerCommand::Run(_) }
-            | Self::Router { command: serve::RouterCommand::Run(_) } => Base::Role,
+            | Self::Router { command: serve::RouterCommand::Run(_) }
+            | Self::Tunnel { .. } => Base::Role,
             _ => Base::Command,
         }
     }
