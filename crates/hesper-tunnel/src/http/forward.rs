@@ -40,7 +40,8 @@ pub(super) async fn forward<D: Dialer>(
         Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time"))),
     };
     let (mut head, body) = answer.into_parts();
-    headers::pass_on(&mut head.headers, head.version);
+    let version = std::mem::replace(&mut head.version, http::Version::HTTP_11);
+    headers::pass_on(&mut head.headers, version);
     Ok(Response::from_parts(head, timed(body, deadline, connection)))
 }
 
