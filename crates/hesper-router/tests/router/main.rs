@@ -6,6 +6,7 @@ mod attach;
 mod controller;
 mod forward;
 mod lifecycle;
+mod nodes;
 mod silence;
 mod tap;
 mod world;
