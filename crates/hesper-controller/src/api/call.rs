@@ -165,16 +165,10 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
     let request_id = hesper_model::id::random_id(&mut rand::rng());
     let (mut parts, body) = request.into_parts();
     let remote = parts.extensions.get::<Remote>().map(|r| r.0.ip().to_string()).unwrap_or_default();
-    let (actor, result) = match open(&state, &route, &mut parts, body, remote).await {
-        Ok(call) => {
-            let actor = call.admin.as_ref().map(|a| a.name.clone());
-            (actor, (route.handler)(state.clone(), call).await)
-        }
-        Err(error) => (None, Err(error)),
+    let result = match open(&state, &route, &mut parts, body, remote).await {
+        Ok(call) => run(state.clone(), route.clone(), call, parts.uri.path().to_owned()).await,
+        Err(error) => Err(error),
     };
-    if let (Some(kind), Some(actor)) = (route.changes, actor) {
-        audit_change(&state, &route, kind, actor, &parts, &result);
-    }
     let response = match result {
         Ok(answer) => answer.into_response(),
         Err(error) => refusal(&error, &request_id),
@@ -187,6 +181,19 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
     state.metrics.requests.get_or_create(&labels).inc();
     state.metrics.request_duration.observe(started.elapsed().as_secs_f64());
     response
+}
+
+/// Runs the handler to its end, even if the caller goes away: what is written must also be audited.
+async fn run(state: Arc<State>, route: Arc<Route>, call: Call, path: String) -> Result<Answer, ApiError> {
+    let task = tokio::spawn(async move {
+        let actor = call.admin.as_ref().map(|a| a.name.clone());
+        let result = (route.handler)(state.clone(), call).await;
+        if let (Some(kind), Some(actor)) = (route.changes, actor) {
+            audit_change(&state, &route, kind, actor, &path, &result);
+        }
+        result
+    });
+    task.await.unwrap_or_else(|panicked| Err(ApiError::internal(&panicked)))
 }
 
 /// Finds out who calls, refuses those who may not, and only then reads the body.
@@ -241,7 +248,7 @@ fn audit_change(
     route: &Route,
     kind: &'static str,
     actor: String,
-    parts: &Parts,
+    path: &str,
     result: &Result<Answer, ApiError>,
 ) {
     let outcome = match result {
@@ -253,7 +260,7 @@ fn audit_change(
         .actor(actor)
         .field("operation", route.operation)
         .field("entityType", kind)
-        .field("path", parts.uri.path());
+        .field("path", path);
     match result {
         Ok(Answer { subject: Some((id, name)), .. }) => {
             event = event.field("entityId", id.clone()).field("name", json!(name));

@@ -5,4 +5,5 @@ mod enroll;
 mod guard;
 mod limits;
 mod lists;
+mod process;
 mod support;

@@ -19,6 +19,7 @@ pub(crate) const ADMIN: &str = "admin";
 pub(crate) struct Harness {
     running: Option<Running>,
     dir: TempDir,
+    base: String,
     /// Without a client certificate.
     pub(crate) client: Client,
     /// The administrator's token.
@@ -27,6 +28,13 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) async fn start() -> Self {
+        let mut harness = Self::prepare().await;
+        harness.resume().await;
+        harness
+    }
+
+    /// An initialised home directory, nothing running.
+    pub(crate) async fn prepare() -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let options = InitOptions {
             ctrl_address: "127.0.0.1".into(),
@@ -36,18 +44,24 @@ impl Harness {
             trust_domain: Some("test.hesper".into()),
         };
         home::init(&home_of(dir.path()), &options).await.expect("init");
-        let mut harness = Self { running: None, dir, client: plain_client(), token: String::new() };
-        harness.resume().await;
-        harness
+        Self { running: None, dir, base: String::new(), client: plain_client(), token: String::new() }
     }
 
     /// Starts the controller (again), and logs in.
     pub(crate) async fn resume(&mut self) {
         let options = StartOptions { listen: "127.0.0.1:0".parse().expect("address") };
-        let running = Controller::start(&home_of(self.dir.path()), options).await.expect("start");
-        let config = tls::ca_client(&running.ca_pem()).expect("CA");
-        self.client = Client::builder().tls_backend_preconfigured(config).build().expect("client");
+        let running = Controller::start(&self.home(), options).await.expect("start");
+        let base = running.url().to_owned();
         self.running = Some(running);
+        self.connect(&base).await;
+    }
+
+    /// Logs in to the controller of this home directory, wherever it runs.
+    pub(crate) async fn connect(&mut self, base: &str) {
+        let ca = std::fs::read_to_string(self.home().join("pki/ca.pem")).expect("the CA");
+        let config = tls::ca_client(&ca).expect("CA");
+        self.client = Client::builder().tls_backend_preconfigured(config).build().expect("client");
+        self.base = base.to_owned();
         self.token = self.login(ADMIN, ADMIN).await;
     }
 
@@ -66,7 +80,7 @@ impl Harness {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.running().url())
+        format!("{}{path}", self.base)
     }
 
     /// A client with a certificate.
@@ -127,10 +141,16 @@ impl Harness {
 
     /// Shows a token and a key; the answer.
     pub(crate) async fn redeem(&self, jwt: &str, key: &key::PrivateKey) -> (StatusCode, Value) {
+        self.try_redeem(jwt, key).await.expect("answer")
+    }
+
+    /// Shows a token and a key; the answer, if there is a whole one.
+    pub(crate) async fn try_redeem(&self, jwt: &str, key: &key::PrivateKey) -> Option<(StatusCode, Value)> {
         let csr = csr::to_pem(&csr::make(key).expect("CSR"));
         let body = json!({ "token": jwt, "csr": csr });
-        let request = self.client.post(self.url("/edge/client/v1/enroll")).json(&body);
-        read(request.send().await.expect("answer")).await
+        let answer = self.client.post(self.url("/edge/client/v1/enroll")).json(&body).send().await.ok()?;
+        let status = answer.status();
+        Some((status, serde_json::from_str(&answer.text().await.ok()?).ok()?))
     }
 
     /// Creates and enrolls an identity.
@@ -141,7 +161,7 @@ impl Harness {
         let key = key::generate().expect("key");
         let (status, answer) = self.redeem(made["enrollment"]["jwt"].as_str().expect("jwt"), &key).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
-        let file = identity_file(self.running().url(), &answer["data"], &key);
+        let file = identity_file(&self.base, &answer["data"], &key);
         (made["id"].as_str().expect("id").to_owned(), file)
     }
 }
