@@ -112,6 +112,7 @@ mod tests {
                 prop_assert!(with.deadline(exp) >= exp);
                 prop_assert_eq!(without.deadline(exp), exp);
                 prop_assert!(with.deadline(exp) <= exp.max(now + grace));
+                prop_assert!(with.deadline(exp) <= with.deadline(exp + 1), "what ends later is honoured longer");
             }
         }
     }

@@ -81,7 +81,7 @@ pub enum StartError {
         source: IdentityFileError,
     },
     /// Somebody else's identity.
-    #[error("{} is not the identity of a router but of a {}", path.display(), role.as_str())]
+    #[error("{} is not the identity of a router (it names {})", path.display(), role.as_str())]
     NotARouter {
         /// The file.
         path: PathBuf,
@@ -94,6 +94,9 @@ pub enum StartError {
     /// The port.
     #[error("cannot listen on UDP {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// Nodes could not find it.
+    #[error("nodes need an address of this router, and {0:?} is none; give one as host:port (--advertise)")]
+    Advertise(String),
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] ServeError),
@@ -141,6 +144,7 @@ impl Router {
         };
         let port = Port::open(options.listen, sessions.clone(), credentials.clone())?;
         let local_addr = port.local_addr;
+        let addresses = addresses(options.advertise, local_addr)?;
         let endpoint = Arc::new(Mutex::new(port.endpoint()?));
         let mut tasks = JoinSet::new();
         tasks.spawn(port.keep_serving(endpoint.clone()));
@@ -155,10 +159,6 @@ impl Router {
                 );
             }
         }));
-        let addresses = match options.advertise {
-            none if none.is_empty() => vec![local_addr.to_string()],
-            some => some,
-        };
         let state_file = home.state_file();
         tasks.spawn(Control { sessions: sessions.clone(), channel, addresses, state_file, standing }.run());
         tracing::info!(%local_addr, "router started");
@@ -215,6 +215,22 @@ fn identity(home: &RouterHome) -> Result<(IdentityFile, SharedCredentials), Star
     match credentials.id.role {
         SpiffeRole::Router => Ok((file, SharedCredentials::new(credentials))),
         role => Err(StartError::NotARouter { path, role }),
+    }
+}
+
+/// What nodes are given; a wildcard address means nothing to them.
+fn addresses(advertise: Vec<String>, local: SocketAddr) -> Result<Vec<String>, StartError> {
+    if advertise.is_empty() {
+        let own = local.to_string();
+        return if local.ip().is_unspecified() { Err(StartError::Advertise(own)) } else { Ok(vec![own]) };
+    }
+    let is_address = |text: &str| {
+        let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0))
+    };
+    match advertise.iter().find(|text| !is_address(text)) {
+        Some(wrong) => Err(StartError::Advertise(wrong.clone())),
+        None => Ok(advertise),
     }
 }
 
@@ -304,6 +320,23 @@ async fn keep_house(sessions: Arc<Sessions>) {
         tokio::select! {
             _ = follow.tick() => sessions.follow_addresses(),
             _ = sweep.tick() => sessions.sweep(now_unix()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_given_addresses_that_they_can_use() {
+        let (real, wildcard) = ("192.0.2.1:3022".parse().unwrap(), "0.0.0.0:3022".parse().unwrap());
+        assert_eq!(addresses(vec![], real).unwrap(), ["192.0.2.1:3022"]);
+        assert_eq!(addresses(vec!["r.example:3022".into()], wildcard).unwrap(), ["r.example:3022"]);
+        assert!(matches!(addresses(vec![], wildcard), Err(StartError::Advertise(_))));
+        for wrong in ["r.example", ":3022", "r.example:0", "r.example:port", ""] {
+            let error = addresses(vec![wrong.into()], real).unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
         }
     }
 }

@@ -199,7 +199,7 @@ impl Sessions {
             return Err(Refusal::Revoked("pass").into());
         }
         let mut table = self.plane.table_mut();
-        table.open(Pass { id: claims.jti, a: claims.a, b: claims.b, exp: claims.exp })?;
+        table.open(Pass { id: claims.jti.into(), a: claims.a, b: claims.b, exp: claims.exp })?;
         self.metrics().pairs.set(table.open_pairs() as i64);
         Ok(table.is_attached(claims.b))
     }

@@ -10,6 +10,7 @@ use hesper_model::id::Tag;
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 /// Live passes that one dialer session may hold here: more than it has services to dial.
@@ -38,7 +39,7 @@ pub(crate) enum Route {
 /// One pass, reduced to what forwarding needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     /// The dialer, who presented it.
     pub(crate) a: Tag,
     /// The binder.
@@ -79,7 +80,7 @@ struct Session {
 struct OpenPair {
     /// The latest expiry of its passes.
     exp: u64,
-    passes: Vec<String>,
+    passes: Vec<Arc<str>>,
 }
 
 /// See the module.
@@ -90,7 +91,9 @@ pub(crate) struct Table {
     sessions: HashMap<Tag, Session>,
     by_address: HashMap<SocketAddr, Tag>,
     pairs: HashMap<Pair, OpenPair>,
-    passes: HashMap<String, Pass>,
+    passes: HashMap<Arc<str>, Pass>,
+    /// The same by their end, the next one first.
+    by_expiry: BTreeSet<(u64, Arc<str>)>,
     /// The other sides of a tag's open pairs.
     peers: HashMap<Tag, BTreeSet<Tag>>,
     /// Number of live passes per dialer.
@@ -107,6 +110,7 @@ impl Table {
             by_address: HashMap::new(),
             pairs: HashMap::new(),
             passes: HashMap::new(),
+            by_expiry: BTreeSet::new(),
             peers: HashMap::new(),
             held: HashMap::new(),
         }
@@ -193,6 +197,7 @@ impl Table {
         self.peers.entry(pass.a).or_default().insert(pass.b);
         self.peers.entry(pass.b).or_default().insert(pass.a);
         *self.held.entry(pass.a).or_default() += 1;
+        self.by_expiry.insert((pass.exp, pass.id.clone()));
         self.passes.insert(pass.id.clone(), pass);
         Ok(())
     }
@@ -200,6 +205,7 @@ impl Table {
     /// A pass ended before its time. True if it was live here.
     pub(crate) fn revoke_pass(&mut self, id: &str) -> bool {
         let Some(pass) = self.passes.remove(id) else { return false };
+        self.by_expiry.remove(&(pass.exp, pass.id.clone()));
         if let Some(held) = self.held.get_mut(&pass.a) {
             *held -= 1;
             if *held == 0 {
@@ -208,7 +214,7 @@ impl Table {
         }
         let key = Pair::new(pass.a, pass.b);
         let Some(pair) = self.pairs.get_mut(&key) else { return true };
-        pair.passes.retain(|p| p != id);
+        pair.passes.retain(|p| **p != *id);
         pair.exp = pair.passes.iter().filter_map(|p| Some(self.passes.get(p)?.exp)).max().unwrap_or(0);
         if pair.passes.is_empty() {
             self.pairs.remove(&key);
@@ -234,9 +240,10 @@ impl Table {
 
     /// Forgets passes that are no longer honoured at `now`. [`Table::route`] does not depend on it.
     pub(crate) fn expire(&mut self, now: u64) {
-        let lapsed: Vec<_> =
-            self.passes.values().filter(|p| !self.outage.honours(p.exp, now)).map(|p| p.id.clone()).collect();
-        for id in lapsed {
+        // What ends later is honoured longer, outage or not.
+        while let Some((exp, id)) = self.by_expiry.first().cloned()
+            && !self.outage.honours(exp, now)
+        {
             self.revoke_pass(&id);
         }
     }

@@ -13,6 +13,7 @@ enum Op {
     RevokeSession { tag: u8 },
     Later { secs: u64 },
     Expire,
+    Outage { lost: bool },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -27,6 +28,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => tag().prop_map(|tag| Op::RevokeSession { tag }),
         2 => (1u64..30).prop_map(|secs| Op::Later { secs }),
         1 => Just(Op::Expire),
+        1 => any::<bool>().prop_map(|lost| Op::Outage { lost }),
     ];
     proptest::collection::vec(op, 0..60)
 }
@@ -44,6 +46,7 @@ fn place(port: u8) -> Place {
 struct Model {
     sessions: Vec<(u8, u64, Option<u8>)>,
     passes: Vec<(u8, u8, u8, u64)>,
+    outage: Option<Outage>,
 }
 
 impl Model {
@@ -59,8 +62,11 @@ impl Model {
         }
         self.sessions.push((tag, epoch, Some(port)));
     }
+    fn honours(&self, exp: u64, now: u64) -> bool {
+        self.outage.is_some_and(|outage| outage.honours(exp, now))
+    }
     fn open(&self, x: u8, y: u8, now: u64) -> bool {
-        self.passes.iter().any(|p| (p.1 == x && p.2 == y || p.1 == y && p.2 == x) && now < p.3)
+        self.passes.iter().any(|p| (p.1 == x && p.2 == y || p.1 == y && p.2 == x) && self.honours(p.3, now))
     }
     fn route(&self, port: u8, to: u8, now: u64) -> Route {
         let Some(from) = self.sessions.iter().find(|s| s.2 == Some(port)) else {
@@ -101,7 +107,7 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
             }
         }
         Op::Open { id, a, b, life } => {
-            table.open(Pass { id: id.to_string(), a: t(a), b: t(b), exp: *now + life }).unwrap();
+            table.open(Pass { id: id.to_string().into(), a: t(a), b: t(b), exp: *now + life }).unwrap();
             model.passes.retain(|p| p.0 != id);
             model.passes.push((id, a, b, *now + life));
         }
@@ -115,9 +121,15 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
             model.passes.retain(|p| p.1 != tag && p.2 != tag);
         }
         Op::Later { secs } => *now += secs,
+        Op::Outage { lost } => {
+            for outage in [table.outage_mut(), model.outage.as_mut().unwrap()] {
+                if lost { outage.lost(*now) } else { outage.over(*now) }
+            }
+        }
         Op::Expire => {
             table.expire(*now);
-            model.passes.retain(|p| *now < p.3);
+            let outage = model.outage.unwrap();
+            model.passes.retain(|p| outage.honours(p.3, *now));
             assert_eq!(table.passes.len(), model.passes.len());
         }
     }
@@ -126,7 +138,7 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
 proptest! {
     #[test]
     fn routes_like_the_model(ops in ops()) {
-        let (mut table, mut model) = (Table::new(0), Model::default());
+        let (mut table, mut model) = (Table::new(40), Model { outage: Some(Outage::new(40)), ..Model::default() });
         let (mut now, mut epoch) = (1_000, 10);
         for op in ops {
             apply(op, &mut table, &mut model, &mut now, &mut epoch);
@@ -137,6 +149,7 @@ proptest! {
         }
         table.expire(u64::MAX);
         prop_assert!(table.pairs.is_empty() && table.peers.is_empty() && table.held.is_empty());
+        prop_assert!(table.passes.is_empty() && table.by_expiry.is_empty());
         for tag in 0..4 {
             table.revoke_session(t(tag));
         }

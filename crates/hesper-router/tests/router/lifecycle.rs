@@ -1,7 +1,9 @@
 //! Controller and router come and go.
 
-use crate::world::{World, within};
+use crate::world::{World, issue, within};
+use hesper_pki::{identity_file::IdentityFile, spiffe::SpiffeRole};
 use hesper_proto::overlay::from_router;
+use hesper_router::{Router, RunOptions};
 
 #[tokio::test]
 async fn without_its_controller_a_router_goes_on_and_even_starts_again() {
@@ -45,4 +47,27 @@ async fn a_router_that_stops_tells_everybody_and_takes_nobody_new() {
             within("the stop", stopping).await.unwrap();
         } => {}
     }
+}
+
+#[tokio::test]
+async fn what_keeps_a_router_from_starting_is_named() {
+    let world = World::new().await;
+    let home = tempfile::tempdir().unwrap();
+    let options = RunOptions::new("127.0.0.1:0".parse().unwrap());
+    let error = Router::start(home.path(), options.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("enroll it first"), "{error}");
+
+    let node = issue(&world.ca, SpiffeRole::Identity, "node");
+    let file =
+        IdentityFile::new(&["https://127.0.0.1:1".into()], &node.chain_pem(), &node.key, &world.ca.ca_pem());
+    file.write_new(&home.path().join("router.json")).unwrap();
+    let error = Router::start(home.path(), options).await.unwrap_err().to_string();
+    assert!(error.contains("not the identity of a router (it names identity)"), "{error}");
+
+    let taken = RunOptions::new(world.addr);
+    let error = Router::start(world.home.path(), taken.clone()).await.unwrap_err().to_string();
+    assert_eq!(error, format!("cannot listen on UDP {}", world.addr));
+    let open = RunOptions { metrics: Some("0.0.0.0:0".parse().unwrap()), ..taken };
+    let error = Router::start(world.home.path(), open).await.unwrap_err().to_string();
+    assert!(error.contains("loopback only"), "{error}");
 }
