@@ -21,7 +21,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub(crate) fn list<E: Managed>(state: Arc<State>, call: Call) -> Reply {
     Box::pin(async move {
         let model = state.model();
-        let context = Shown { model: &model, state: &state };
+        let context = Shown::new(&model, &state);
         let roles = role_filter(&call)?;
         let items = model.table::<E>().iter().map(|e| render(e.as_ref(), &context));
         let items = items
@@ -90,7 +90,7 @@ pub(crate) fn detail<E: Managed>(state: Arc<State>, call: Call) -> Reply {
         let model = state.model();
         let entity = model.table::<E>().get(call.param("id"));
         let entity = entity.ok_or_else(|| ApiError::not_found(E::KIND, call.param("id")))?;
-        Ok(Answer::data(render(entity.as_ref(), &Shown { model: &model, state: &state })))
+        Ok(Answer::data(render(entity.as_ref(), &Shown::new(&model, &state))))
     })
 }
 

@@ -41,7 +41,7 @@ fn handler<P: Managed, C: Belongs<P>>(state: Arc<State>, call: Call) -> Reply {
         if !exists(&model, P::KIND, id) {
             return Err(ApiError::not_found(P::KIND, id));
         }
-        let context = Shown { model: &model, state: &state };
+        let context = Shown::new(&model, &state);
         let items: Vec<Value> = C::of(&model, id).iter().map(|e| render(e.as_ref(), &context)).collect();
         page(&call, items)
     })

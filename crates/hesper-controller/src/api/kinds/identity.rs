@@ -9,10 +9,7 @@ use crate::{
     enroll,
     state::{Changes, State},
 };
-use hesper_model::{
-    entity::{EnrollmentMethod, EnrollmentState, Identity, IdentityType},
-    id::IdentityId,
-};
+use hesper_model::entity::{Enrollment, EnrollmentMethod, Identity, IdentityType};
 use hesper_policy::Model;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -112,7 +109,7 @@ impl Managed for Identity {
             "typeId".into(),
             if self.type_ == IdentityType::Router { "Router" } else { "Default" }.into(),
         );
-        fields.insert("enrollment".into(), pending(context.model, &self.id));
+        fields.insert("enrollment".into(), waiting(context.pending(&self.id)));
     }
 }
 
@@ -135,11 +132,8 @@ fn wants_token(enrollment: Option<&Value>) -> Result<bool, ApiError> {
 }
 
 /// `{ott: {id, expiresAt}}` while a token waits to be redeemed, else `{}`.
-fn pending(model: &Model, id: &IdentityId) -> Value {
-    let waiting = model
-        .enrollments()
-        .find(|e| e.identity_id.as_ref() == Some(id) && matches!(e.state, EnrollmentState::Pending));
-    match waiting {
+fn waiting(enrollment: Option<&Enrollment>) -> Value {
+    match enrollment {
         Some(e) => {
             json!({ "ott": { "id": e.id, "expiresAt": e.expires_at.format(&Rfc3339).unwrap_or_default() } })
         }

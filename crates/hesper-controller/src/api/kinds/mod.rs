@@ -14,11 +14,13 @@ pub(crate) use identity::DEFAULT_ADMIN;
 use super::{error::ApiError, fields::Field};
 use crate::state::{Changes, State};
 use hesper_model::{
-    entity::Kind,
+    entity::{Enrollment, EnrollmentState, Kind},
+    id::IdentityId,
     role::{Role, Roles},
 };
 use hesper_policy::{Model, Stored};
 use serde_json::{Map, Value, json};
+use std::{cell::OnceCell, collections::HashMap};
 use time::OffsetDateTime;
 
 /// Runs an expression with `$E` as the type of a kind known only at run time.
@@ -135,6 +137,23 @@ pub(crate) trait Managed: Stored {
 pub(crate) struct Shown<'a> {
     pub(crate) model: &'a Model,
     pub(crate) state: &'a State,
+    pending: OnceCell<HashMap<&'a IdentityId, &'a Enrollment>>,
+}
+
+impl<'a> Shown<'a> {
+    /// At this model.
+    pub(crate) fn new(model: &'a Model, state: &'a State) -> Self {
+        Self { model, state, pending: OnceCell::new() }
+    }
+
+    /// The enrollment that waits for this identity. Found once for all identities of a list.
+    fn pending(&self, id: &IdentityId) -> Option<&'a Enrollment> {
+        let all = self.pending.get_or_init(|| {
+            let pending = self.model.enrollments().filter(|e| matches!(e.state, EnrollmentState::Pending));
+            pending.filter_map(|e| Some((e.identity_id.as_ref()?, e.as_ref()))).collect()
+        });
+        all.get(id).copied()
+    }
 }
 
 /// The entity as it is shown.
