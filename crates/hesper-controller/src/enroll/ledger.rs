@@ -5,7 +5,7 @@
 //! makes it true under concurrency: what is decided here is written only if the enrollment has not changed meanwhile.
 
 use hesper_model::entity::{Enrollment, EnrollmentMethod, EnrollmentState};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// What a redeemer shows, once its token's signature is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +39,12 @@ pub(crate) enum Refusal {
     #[error("the token does not belong to this enrollment")]
     Mismatch,
     /// Too late.
-    #[error("the enrollment expired at {0}: ask for a new token")]
+    #[error("the enrollment expired at {}: ask for a new token", rfc3339(*.0))]
     Expired(OffsetDateTime),
     /// Another key was first.
     #[error(
-        "the token was redeemed at {at} by another key ({fingerprint}…): if that was not you, delete the identity and \
-         create it again"
+        "the token was redeemed at {} by another key ({fingerprint}…): if that was not you, delete the identity and \
+         create it again", rfc3339(*at)
     )]
     AlreadyRedeemed {
         /// When.
@@ -52,6 +52,11 @@ pub(crate) enum Refusal {
         /// The first 16 hexadecimal digits of that key's SHA-256.
         fingerprint: String,
     },
+}
+
+/// A time for people, as in the JSON of the management API.
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
 /// Decides. Nothing is changed here.
