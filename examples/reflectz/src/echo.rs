@@ -38,7 +38,10 @@ async fn echo(stream: Stream, metrics: &Metrics) -> io::Result<()> {
             return write.shutdown().await;
         }
         if n as u64 == MAX_LINE && line.last() != Some(&b'\n') {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("line longer than {MAX_LINE} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("line longer than {MAX_LINE} bytes"),
+            ));
         }
         metrics.bytes(n as u64);
         write.write_all(b"you sent me: ").await?;

@@ -41,7 +41,8 @@ async fn show(State(metrics): State<Metrics>) -> impl IntoResponse {
     let mut text = String::new();
     match encode(&mut text, &metrics.registry) {
         Ok(()) => {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                .into_response()
         }
         Err(error) => (axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
