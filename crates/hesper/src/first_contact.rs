@@ -5,7 +5,8 @@
 
 use crate::api_client::Client;
 use anyhow::{Context, Result};
-use hesper_pki::{digest::sha256_hex, pem, tls};
+use hesper_client::connect::connect;
+use hesper_pki::{credentials::SharedCredentials, digest::sha256_hex, pem, tls};
 use reqwest::Url;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
@@ -14,7 +15,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use std::{sync::Arc, time::Duration};
+use tokio::{io::AsyncReadExt, time::timeout};
 
+/// How long a controller may take to refuse a certificate.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
 /// Where a controller shows its authority (RFC 7030, section 4.1, here as PEM).
 const CA_PATH: &str = ".well-known/est/cacerts";
 
@@ -58,6 +62,24 @@ impl Authority {
         again
             .with_context(|| format!("the certificate of {base} is not from the authority that it named"))?;
         Ok(authority)
+    }
+}
+
+/// What the controller says against a client certificate; none when it accepts it.
+///
+/// In TLS 1.3 the client is done before the server has looked at its certificate, so an HTTP request may fail in any way
+/// before the refusal is read. Here nothing is sent, and the refusal is what comes.
+///
+/// # Errors
+/// The controller cannot be reached.
+pub(crate) async fn certificate_refusal(
+    base: &Url,
+    credentials: SharedCredentials,
+) -> Result<Option<String>> {
+    let mut stream = connect(&base.as_str().parse()?, Arc::new(tls::controller_client(credentials))).await?;
+    match timeout(REFUSAL_DEADLINE, stream.read_u8()).await {
+        Ok(Err(e)) => Ok(Some(e.to_string())),
+        Ok(Ok(_)) | Err(_) => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
 //! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
 //! - [`enrollment_file`]: from a token file to an identity file.
+//! - [`demo`]: all of it in one process, each claim tried out.
 //! - [`serve`], [`tunnel`]: the long-lived roles: controller, router, quickstart; the tunneler.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
@@ -13,6 +14,7 @@
 mod api_client;
 mod cli;
 mod config_store;
+mod demo;
 mod edge;
 mod enrollment_file;
 mod first_contact;

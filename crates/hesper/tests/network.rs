@@ -336,6 +336,23 @@ fn logins_by_password_by_certificate_and_several_at_once() {
 }
 
 #[test]
+fn the_demo_is_true() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_hesper"))
+        .arg("demo")
+        .env_remove("HESPER_LOG")
+        .env("TMPDIR", temporary.path())
+        .output()
+        .expect("hesper runs");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("\nall 10 steps are true"), "{told}");
+    assert_eq!(told.matches("    ok: ").count(), 10, "{told}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("readable").count(), 0, "nothing stays");
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     let network = Network::start();
     for n in 0..3 {

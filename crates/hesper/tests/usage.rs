@@ -25,6 +25,9 @@ fn refused(config: &Path, words: &[&str], code: i32) -> String {
     stderr
 }
 
+/// What the table below types behind `edge` as well.
+const EDGE_VERBS: [&str; 7] = ["create", "update", "delete", "list", "enroll", "login", "quickstart"];
+
 /// The subcommands that the help of `words` lists.
 fn subcommands(config: &Path, words: &[String]) -> Vec<String> {
     let mut help: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -117,9 +120,22 @@ fn wrong_values_are_named() {
         (&["login", "-c", "cert.pem"], "--client-key"),
         (&["login", "-p", "x", "--password-file", "y"], "cannot be used with"),
         (&["completion", "tcsh"], "tcsh"),
+        (&["controller", "init"], "--home"),
+        (&["controller", "run", "--home", "x", "--listen", "nowhere"], "nowhere"),
+        (&["router", "run", "--home", "x"], "--advertise"),
+        (&["router", "run", "--home", "x", "--advertise", "host"], "HOST:PORT"),
+        (&["router", "enroll", "x.jwt"], "--home"),
+        (&["quickstart", "--ctrl-port", "70000"], "70000"),
+        (&["quickstart", "--configure-and-exit"], "--home"),
+        (&["tunnel", "host"], "--identity"),
+        (&["tunnel", "proxy", "-i", "x.json"], "SERVICE:PORT"),
+        (&["tunnel", "proxy", "-i", "x.json", "web"], "SERVICE:PORT"),
+        (&["tunnel", "proxy", "-i", "x.json", "web:53:udp"], "UDP is not carried"),
+        (&["tunnel", "run", "-i", "x.json", "--proxy", "9180"], "9180"),
+        (&["demo", "extra"], "'extra'"),
     ] {
         for prefix in [&[][..], &["edge"]] {
-            if prefix == ["edge"] && words[0] == "completion" {
+            if prefix == ["edge"] && !EDGE_VERBS.contains(&words[0]) {
                 continue;
             }
             let words: Vec<&str> = prefix.iter().chain(words).copied().collect();
@@ -147,9 +163,25 @@ fn what_fails_is_told_once_and_exits_with_one() {
         ),
         (&["login", "--ca", missing], "cannot read"),
         (&["login", "-f", missing], "missing"),
+        (&["controller", "run", "--home", missing], "hesper controller init --home"),
+        (
+            &["controller", "init", "--home", missing, "--ctrl-address", "no name"],
+            "neither a DNS name nor an IP address",
+        ),
+        (&["controller", "init", "--home", missing, "--trust-domain", "A B"], "trust domain"),
+        (&["router", "enroll", missing, "--home", missing], "missing"),
+        (&["router", "run", "--home", missing, "--advertise", "127.0.0.1:9"], "hesper router enroll"),
+        (&["tunnel", "host", "-i", missing], "hesper edge enroll"),
+        (&["tunnel", "run", "-i", missing, "--jwt", missing], "missing"),
+        (&["quickstart", "--home", missing, "--trust-domain", "A B"], "trust domain"),
     ] {
         let message = refused(dir.path(), words, 1);
         assert!(message.contains(named), "{words:?}: {message}");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).expect("readable").count(),
+            0,
+            "{words:?} left something behind"
+        );
     }
 }
 

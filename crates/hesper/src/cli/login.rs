@@ -4,7 +4,7 @@ use super::flags::{ApiArgs, UsageError};
 use crate::{
     api_client::{Action, Client, Session},
     config_store::{ConfigStore, DEFAULT_LOGIN, Login},
-    first_contact::Authority,
+    first_contact::{Authority, certificate_refusal},
     output,
 };
 use anyhow::{Context, Result, bail};
@@ -168,9 +168,15 @@ impl LoginArgs {
 
     async fn by_certificate(&self, url: &Url, credentials: Credentials) -> Result<(String, String, Value)> {
         let ca = credentials.ca_pem.clone();
-        let tls = tls::controller_client(SharedCredentials::new(credentials));
-        let answer = Client::new(url, tls, self.timeout())?.login_by_certificate().await?;
-        Ok((ca, String::new(), answer))
+        let credentials = SharedCredentials::new(credentials);
+        let client = Client::new(url, tls::controller_client(credentials.clone()), self.timeout())?;
+        match client.login_by_certificate().await {
+            Ok(answer) => Ok((ca, String::new(), answer)),
+            Err(e) => match certificate_refusal(url, credentials).await {
+                Ok(Some(refusal)) => bail!("the controller at {url} refused the certificate: {refusal}"),
+                Ok(None) | Err(_) => Err(e),
+            },
+        }
     }
 
     fn password(&self, username: &str) -> Result<String> {

@@ -75,6 +75,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: tunnel::TunnelCommand,
     },
+    /// Try the whole of it in one process: enroll, bind, dial, scrape, refuse
+    Demo,
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -163,6 +165,7 @@ impl Cli {
                 args.run().await
             }
             Command::Tunnel { command } => command.run().await,
+            Command::Demo => crate::demo::run().await,
             Command::Completion(args) => args.run(),
         }
     }

@@ -39,6 +39,11 @@ impl fmt::Debug for Administrator {
 }
 
 impl Administrator {
+    /// One whose name and password are known.
+    pub(crate) fn new(username: &str, password: &str) -> Self {
+        Self { username: username.to_owned(), password: Some(password.to_owned()), password_file: None }
+    }
+
     /// The password given; none when there is none.
     ///
     /// # Errors

@@ -104,9 +104,19 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// One of them cannot start.
 pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> {
+    let new = !home.exists();
     files::private_dir(home)?;
     let controller_home = home.join("controller");
-    let generated_password = prepare(&controller_home, options).await?;
+    let generated_password = match prepare(&controller_home, options).await {
+        Ok(generated) => generated,
+        Err(e) => {
+            if new {
+                // Empty, or it stays.
+                let _ = std::fs::remove_dir(home);
+            }
+            return Err(e);
+        }
+    };
     let settings = controller::settings(&controller_home)?;
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
