@@ -184,9 +184,18 @@ impl NodeExporter {
     /// When it does not start.
     #[track_caller]
     pub fn start_in(netns: Option<&Netns>) -> Self {
+        Self::listen(netns, 0)
+    }
+
+    /// As [`start_in`](Self::start_in), on this port of loopback; 0 = a free one.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn listen(netns: Option<&Netns>, port: u16) -> Self {
         let program = binaries::installed("prometheus-node-exporter", "prometheus-node-exporter");
         let mut command = netns.map_or_else(|| Command::new(&program), |netns| netns.command(&program));
-        command.arg("--web.listen-address=127.0.0.1:0");
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let mut process = Process::foreign("node_exporter", command);
         let address = process.wait_for_line("it listens", PATIENCE, listening_address);
         Self { _process: process, address }
