@@ -271,6 +271,7 @@ impl Task {
         self.node.socket.update(|t| t.set_up(self.slot, true));
         self.status.send_replace(Status::Attached);
         self.node.attachments_changed();
+        self.node.event(Event::PathUp);
         let talk = Talk { send, pending: HashMap::new(), next_request: 1 };
         let result = self.talk(target, talk, recv, orders).await;
         let code = if matches!(result, Err(AttachError::Changed)) { close::DONE } else { close::GONE };
@@ -334,7 +335,11 @@ impl Task {
         message: from_router::Message,
     ) -> Result<(), AttachError> {
         match message {
-            from_router::Message::PassResult(result) => talk.answered(&target.name, result),
+            from_router::Message::PassResult(result) => {
+                if talk.answered(&target.name, result) {
+                    self.node.event(Event::PathUp);
+                }
+            }
             from_router::Message::Refused(r) => return Err(AttachError::Refused(r.reason)),
             from_router::Message::Draining(_) => {
                 tracing::info!(router = %target.name, "router is draining");
@@ -377,19 +382,17 @@ impl Talk {
         say(&mut self.send, from_node::Message::Pass(message)).await
     }
 
-    fn answered(&mut self, router: &str, result: PassResult) {
-        let Some((purpose, answer)) = self.pending.remove(&result.request_id) else { return };
+    /// Returns whether this opened a pair again that had been open before.
+    fn answered(&mut self, router: &str, result: PassResult) -> bool {
+        let Some((purpose, answer)) = self.pending.remove(&result.request_id) else { return false };
         if !result.error.is_empty() {
             tracing::debug!(router, purpose, error = result.error, "router refused a pass");
         }
-        if let Some(answer) = answer {
-            let said = if result.error.is_empty() {
-                Ok(PeerAttached(result.peer_attached))
-            } else {
-                Err(result.error)
-            };
-            let _ = answer.send(said);
-        }
+        let Some(answer) = answer else { return result.error.is_empty() };
+        let error = result.error;
+        let said = if error.is_empty() { Ok(PeerAttached(result.peer_attached)) } else { Err(error) };
+        let _ = answer.send(said);
+        false
     }
 
     async fn ping(&mut self) -> Result<(), AttachError> {

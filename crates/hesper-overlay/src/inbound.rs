@@ -2,7 +2,7 @@
 
 use crate::{
     admission::{Admission, Dialer, PeerId, Rejection, StreamId, code},
-    frame,
+    control, frame,
     node::{Inner, unix_now},
     stream::{Stream, StreamError, StreamHandle, code as stream_code},
     transport::{HANDSHAKE_DEADLINE, close},
@@ -203,7 +203,12 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
         return connection.close(close::REFUSED, b"not an identity");
     };
     tracing::debug!(peer = %dialer.id, "peer connected to us");
-    let peer = Arc::new(Caller { node: Arc::downgrade(&node), id: PeerId(node.gate.next_id()), dialer });
+    let peer = Arc::new(Caller {
+        node: Arc::downgrade(&node),
+        connection: connection.clone(),
+        id: PeerId(node.gate.next_id()),
+        dialer,
+    });
     drop(node);
     let error = loop {
         match connection.accept_bi().await {
@@ -227,6 +232,7 @@ fn dialer_of(node: &Inner, connection: &Connection) -> Option<Dialer> {
 /// A connected dialing node.
 struct Caller {
     node: Weak<Inner>,
+    connection: Connection,
     id: PeerId,
     dialer: Dialer,
 }
@@ -240,7 +246,7 @@ impl Caller {
                 self.dial(dial, send, recv).await;
             }
             Ok(Ok(StreamHeader { header: Some(stream_header::Header::Control(_)) })) => {
-                self.renewals(recv).await
+                self.control(send, recv).await
             }
             Ok(Ok(StreamHeader { header: None })) => {
                 refuse(send, recv, code::PROTOCOL, "the stream's first message is not understood").await;
@@ -307,18 +313,19 @@ impl Caller {
         state.listeners.get(target.1).cloned().ok_or_else(|| Rejection::NotBound(target.1.clone()))
     }
 
-    async fn renewals(&self, mut recv: RecvStream) {
-        // As long as the connection lives: it is the transport's idle timeout that ends this wait.
-        while let Ok(renewal) = frame::read_message::<RenewGrant>(&mut recv, MAX_HEADER).await {
-            let Some(node) = self.node.upgrade() else { return };
-            if renewal.grant.is_empty() {
-                continue; // a probe
-            }
-            if let Err(rejection) = self.renew(&node, &renewal) {
+    /// The connection's control stream: renewals, and probes both ways.
+    async fn control(&self, send: SendStream, recv: RecvStream) {
+        let Some(path_up) = self.node.upgrade().map(|n| n.path_up()) else { return };
+        let frames = control::start_writing(self.connection.clone(), send, path_up);
+        control::read(recv, frames, |renewal| {
+            if let Some(node) = self.node.upgrade()
+                && let Err(rejection) = self.renew(&node, &renewal)
+            {
                 let reason = crate::attach::chain(&rejection);
                 tracing::warn!(dialer = %self.dialer.id, service = renewal.service_id, %reason, "renewal rejected");
             }
-        }
+        })
+        .await;
     }
 
     fn renew(&self, node: &Inner, renewal: &RenewGrant) -> Result<(), Rejection> {

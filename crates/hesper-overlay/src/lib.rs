@@ -7,6 +7,7 @@
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
 //! - [`attach`], [`passes`]: the lasting conversation with each router.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
+//! - `control`: the first stream of such a connection: renewals of grants, probes.
 //! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths` and `passes`.
 //! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP.
 //! - [`node`]: all of it together.
@@ -14,6 +15,7 @@
 pub mod admission;
 pub mod attach;
 pub mod cid;
+mod control;
 pub mod frame;
 pub mod header;
 pub mod inbound;

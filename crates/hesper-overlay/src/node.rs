@@ -95,6 +95,8 @@ pub(crate) struct Inner {
     attached: watch::Sender<Vec<AttachState>>,
     passes: Mutex<PassBook>,
     peers: Peers,
+    /// Changes when a router has come (back), or has taken a pass again.
+    path_up: watch::Sender<u64>,
 }
 
 /// A router that the node was told to attach to, and how that goes.
@@ -113,6 +115,7 @@ pub struct AttachState {
 /// What an attachment tells the node.
 pub(crate) enum Event {
     PeerGone(Tag),
+    PathUp,
 }
 
 /// Seconds since the epoch.
@@ -141,9 +144,14 @@ impl Inner {
         lock(&self.passes)
     }
 
+    pub(crate) fn path_up(&self) -> watch::Receiver<u64> {
+        self.path_up.subscribe()
+    }
+
     pub(crate) fn event(&self, event: Event) {
         match event {
             Event::PeerGone(tag) => self.peers.gone(tag),
+            Event::PathUp => self.path_up.send_modify(|n| *n += 1),
         }
     }
 
@@ -201,6 +209,7 @@ impl Node {
             attached: watch::channel(Vec::new()).0,
             passes: Mutex::default(),
             peers: Peers::default(),
+            path_up: watch::Sender::new(0),
         });
         let tasks = vec![
             AbortOnDrop(tokio::spawn(accept(inner.clone())).abort_handle()),

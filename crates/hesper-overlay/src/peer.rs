@@ -1,9 +1,10 @@
 //! The dialing side: one QUIC connection per hosting node, many streams on it.
 //!
 //! A connection is made by the first dial (others wait for it), kept while streams are open and for a while after, and given up when the
-//! peer is gone. Its first stream carries renewals of grants, and empty ones as probes.
+//! peer is gone.
 
 use crate::{
+    control::{self, Frames},
     frame::{self, FrameError},
     node::Inner,
     stream::Stream,
@@ -11,8 +12,11 @@ use crate::{
 };
 use hesper_model::id::{IdentityId, Tag};
 use hesper_pki::tls;
-use hesper_proto::overlay::{ControlHeader, DialHeader, DialResult, RenewGrant, StreamHeader, stream_header};
-use quinn::{Connection, SendStream};
+use hesper_proto::overlay::{
+    ControlHeader, DialHeader, DialResult, Probe, RenewGrant, StreamHeader, control_frame::Frame,
+    stream_header,
+};
+use quinn::Connection;
 use std::{
     collections::HashMap,
     sync::{
@@ -21,17 +25,12 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 /// How long a connection without streams is kept, for the next dial.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
 /// How long a peer may be silent after something was sent to it. Lost packets are sent again many times in this span.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Renewals that may wait on one connection.
-const RENEWALS: usize = 1024;
 /// Longest answer to a dial.
 const MAX_RESULT: usize = 16 << 10;
 
@@ -78,7 +77,7 @@ struct Shared {
     id: IdentityId,
     tag: Tag,
     connection: Connection,
-    renewals: mpsc::Sender<RenewGrant>,
+    control: Frames,
     /// Counts open streams: each holds a clone.
     live: Arc<()>,
     last_used: Mutex<Instant>,
@@ -116,22 +115,22 @@ impl Peer {
         let connecting = node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper")?;
         let handshake = async {
             let connection = connecting.await?;
-            let (mut send, _recv) = connection.open_bi().await?;
+            let (mut send, recv) = connection.open_bi().await?;
             let control = StreamHeader { header: Some(stream_header::Header::Control(ControlHeader {})) };
             frame::write_message(&mut send, &control).await?;
-            Ok::<_, OpenError>((connection, send))
+            Ok::<_, OpenError>((connection, send, recv))
         };
-        let (connection, send) = timeout(HANDSHAKE_DEADLINE, handshake)
+        let (connection, send, recv) = timeout(HANDSHAKE_DEADLINE, handshake)
             .await
             .map_err(|_| OpenError::Timeout("the handshake"))??;
         tracing::debug!(peer = %id, %tag, "peer connected");
-        let (renewals, queue) = mpsc::channel(RENEWALS);
-        tokio::spawn(write_renewals(connection.clone(), send, queue));
+        let control = control::start_writing(connection.clone(), send, node.path_up());
+        tokio::spawn(control::read(recv, control.clone(), |_| ()));
         Ok(Self(Arc::new(Shared {
             id: id.clone(),
             tag,
             connection,
-            renewals,
+            control,
             live: Arc::default(),
             last_used: Mutex::new(Instant::now()),
             suspect: AtomicBool::new(false),
@@ -201,8 +200,12 @@ impl Peer {
 
     /// Sends a renewed grant for the open streams of its service and terminator. Best effort: a lost connection has no streams.
     pub fn renew(&self, renewal: RenewGrant) {
-        if self.0.renewals.try_send(renewal).is_err() {
-            tracing::debug!(peer = %self.0.id, "a renewal found no connection");
+        self.send(Frame::Renew(renewal));
+    }
+
+    fn send(&self, frame: Frame) {
+        if self.0.control.try_send(frame).is_err() {
+            tracing::debug!(peer = %self.0.id, "the control stream takes no more");
         }
     }
 
@@ -226,26 +229,12 @@ impl Peer {
         self.0.suspect.store(true, Relaxed);
         tokio::spawn(async move {
             let before = self.heard();
-            self.renew(RenewGrant::default());
+            self.send(Frame::Probe(Probe {}));
             if timeout(SILENCE, self.0.connection.closed()).await.is_err() && self.heard() == before {
                 tracing::debug!(peer = %self.0.id, "peer is gone");
                 self.0.connection.close(close::GONE, b"");
             }
         });
-    }
-}
-
-async fn write_renewals(connection: Connection, mut send: SendStream, mut queue: mpsc::Receiver<RenewGrant>) {
-    while let Some(renewal) = queue.recv().await {
-        match timeout(HANDSHAKE_DEADLINE, frame::write_message(&mut send, &renewal)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => {
-                // The peer has stopped reading renewals: its streams could not be kept alive anyway.
-                connection.close(close::PROTOCOL, b"");
-                return;
-            }
-        }
     }
 }
 

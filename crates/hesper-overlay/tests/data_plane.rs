@@ -14,7 +14,7 @@ use hesper_overlay::{
 };
 use hesper_proto::overlay::{DialHeader, RenewGrant};
 use ring::digest::{Context as Digest, SHA256};
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 use support::{Relay, TestNode, World};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -113,7 +113,7 @@ async fn bytes_flow_both_ways_and_each_direction_ends_by_itself() {
     assert_eq!(peer.streams(), 1);
     drop(a);
     assert_eq!(peer.streams(), 0);
-    assert_eq!(pair.a.node.socket_counters().foreign.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(pair.a.node.socket_counters().foreign.load(Relaxed), 0);
 }
 
 #[tokio::test]
@@ -374,7 +374,7 @@ async fn with_two_routers_the_pass_decides_and_the_other_can_take_over() {
     x.write_all(b"by r2").await.unwrap();
     let mut buf = [0; 5];
     y.read_exact(&mut buf).await.unwrap();
-    let count = |r: &Relay| r.table.forwarded.load(std::sync::atomic::Ordering::Relaxed);
+    let count = |r: &Relay| r.table.forwarded.load(Relaxed);
     assert!(count(&pair.relay) > 0);
     assert_eq!(count(&r1), 0);
 }
@@ -414,7 +414,7 @@ async fn a_peer_that_the_router_calls_gone_is_given_up_unless_it_answers() {
     let (header, _) = pair.header(300);
     let (mut c, _d) = pair.open(&fresh, header).await;
     // Now it is true.
-    pair.relay.table.mute.store(true, std::sync::atomic::Ordering::Relaxed);
+    pair.relay.table.mute.store(true, Relaxed);
     pair.relay.peer_gone(pair.a.tag, pair.b.tag);
     let lost = timeout(LONG, c.read(&mut buf)).await.unwrap().unwrap_err();
     assert!(matches!(typed(&lost), StreamError::PeerLost(_)), "{lost}");
@@ -446,4 +446,15 @@ async fn a_dead_or_unresolvable_router_is_tried_for_ever_and_named() {
     assert!(!failed[0].attached);
     // The right address comes: it attaches.
     a.attach(&[&relay]).await;
+}
+
+#[tokio::test]
+async fn a_dial_to_a_peer_that_has_died_fails_long_before_its_deadline() {
+    let pair = Pair::new().await;
+    let peer = pair.peer().await;
+    pair.relay.table.mute.store(true, Relaxed);
+    let (header, _) = pair.header(300);
+    let result = peer.open(header, Box::new(()), Duration::from_secs(3600)).await;
+    assert!(matches!(result, Err(OpenError::Silent)), "{result:?}");
+    assert!(!peer.is_usable());
 }

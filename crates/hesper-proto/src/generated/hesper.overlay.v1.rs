@@ -125,7 +125,30 @@ pub struct DialHeader {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlHeader {}
-/// On the control stream, from the dialer: keeps the streams of this (service, terminator) alive.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControlFrame {
+    #[prost(oneof = "control_frame::Frame", tags = "1, 2, 3")]
+    pub frame: ::core::option::Option<control_frame::Frame>,
+}
+/// Nested message and enum types in `ControlFrame`.
+pub mod control_frame {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Frame {
+        #[prost(message, tag = "1")]
+        Renew(super::RenewGrant),
+        #[prost(message, tag = "2")]
+        Probe(super::Probe),
+        #[prost(message, tag = "3")]
+        Echo(super::Echo),
+    }
+}
+/// Either side: are you there? Sent after an interruption too, so that both sides resend at once what was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {}
+/// The answer to `Probe`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Echo {}
+/// From the dialer: keeps the streams of this (service, terminator) alive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewGrant {
     #[prost(string, tag = "1")]
