@@ -1,7 +1,8 @@
 //! Which of several terminators a dial goes to.
 
+use crate::Model;
 use hesper_model::{
-    entity::{Precedence, Terminator, TerminatorStrategy},
+    entity::{Identity, Precedence, Terminator, TerminatorStrategy},
     id::{IdentityId, TerminatorId},
 };
 use rand::{Rng, seq::IndexedRandom};
@@ -31,6 +32,14 @@ impl From<&Terminator> for Candidate {
             precedence: t.precedence,
         }
     }
+}
+
+/// May this identity answer dials to this instance? An identity's name is its own instance id; nobody else may pose as it.
+///
+/// Regardless of case, because host names are; only the name itself is sure to be one's own.
+pub fn may_answer_to(model: &Model, host: &Identity, instance: &str) -> bool {
+    instance == host.name
+        || !model.identities().any(|i| i.id != host.id && i.name.eq_ignore_ascii_case(instance))
 }
 
 /// May a dial that asks for `wanted` (empty = any) reach a terminator with this instance id?

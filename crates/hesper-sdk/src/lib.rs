@@ -15,8 +15,8 @@
 //! ```
 //! A [`Context`] works in the background for as long as it lives: it follows the controller, attaches to every router it is given, renews
 //! certificates and grants, and comes back by itself after any outage. A dial without an instance may reach any terminator of the
-//! service; `instance@service` reaches only those bound with that instance. With the feature `axum` a [`Listener`] is also one of
-//! `axum::serve`.
+//! service; `instance@service` reaches only those bound with that instance, which is the name of the binding identity unless it chose
+//! another. With the feature `axum` a [`Listener`] is also one of `axum::serve`.
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -48,7 +48,7 @@ impl Precedence {
 /// How to bind.
 #[derive(Clone, Debug, Default)]
 pub struct BindOptions {
-    /// Instance id that dialers may ask for.
+    /// Instance id that dialers may ask for; absent = the identity's name. The name of another identity is refused.
     pub instance: Option<String>,
     /// Static cost; absent = the identity's default.
     pub cost: Option<u16>,

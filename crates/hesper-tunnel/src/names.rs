@@ -29,7 +29,7 @@ pub enum ResolveError {
     /// Nothing is called that, as far as this identity knows.
     #[error(
         "no service '{host}' (port {port}) that this identity may dial: it is no intercept.v1 address, no service name and no \
-         <instance>.<service>.hesper; /sd lists what there is"
+         <instance>.<service>.hesper; check the name, or ask for a Dial service-policy that has both"
     )]
     Unknown {
         /// The host asked for.

@@ -27,7 +27,7 @@ pub struct BindingKey {
     pub service_id: String,
     /// Name of the service: a renamed service is bound anew.
     pub service: String,
-    /// Instance id; empty = none.
+    /// Instance id; the identity's name, if nothing else is configured.
     pub instance: String,
 }
 
@@ -51,8 +51,8 @@ impl Binding {
 
 /// Every service that this view says to host: Bind permission, and a `host.v1` or `host.v2` config that can carry TCP.
 ///
-/// The terminators of a `host.v2` that share an instance id are one bind with several targets. Without `listenOptions.identity` and
-/// unless `bindUsingEdgeIdentity` is false, the instance id is the identity's name, so that each host can be dialed by itself.
+/// The terminators of a `host.v2` that share an instance id are one bind with several targets. Without `listenOptions.identity` the
+/// instance id is the identity's name (whatever `bindUsingEdgeIdentity` says), so that each host can be dialed by itself.
 pub fn bindings(view: &NodeView) -> (BTreeMap<BindingKey, Binding>, Vec<Skipped>) {
     let mut bindings: BTreeMap<BindingKey, Binding> = BTreeMap::new();
     let mut skipped = Vec::new();
@@ -106,13 +106,10 @@ fn order(binding: &mut Binding) {
 }
 
 fn instance(host: &HostV1, identity_name: &str) -> String {
-    let Some(options) = &host.listen_options else { return identity_name.to_owned() };
-    match (&options.identity, options.bind_using_edge_identity) {
-        (_, Some(true)) => identity_name.to_owned(),
-        (Some(template), _) => AppData::default().expand(template, identity_name),
-        (None, Some(false)) => String::new(),
-        (None, None) => identity_name.to_owned(),
-    }
+    let options = host.listen_options.as_ref().filter(|o| o.bind_using_edge_identity != Some(true));
+    let template = options.and_then(|o| o.identity.as_ref());
+    let configured = template.map(|t| AppData::default().expand(t, identity_name));
+    configured.filter(|i| !i.is_empty()).unwrap_or_else(|| identity_name.to_owned())
 }
 
 /// A change of what is bound.
@@ -240,7 +237,7 @@ mod tests {
                 "other@both tcp:localhost:6 None ",
                 "me-x@named tcp:localhost:2 Some(5) failed",
                 "me@plain tcp:127.0.0.1:9100 None ",
-                "@unnamed tcp:localhost:1 None ",
+                "me@unnamed tcp:localhost:1 None ",
             ]
         );
         assert_eq!(not_carried_out(&view), []);

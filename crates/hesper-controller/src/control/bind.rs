@@ -6,7 +6,7 @@ use hesper_model::{
     id::{MAX_NAME_LEN, Tag, TerminatorId},
 };
 use hesper_pki::digest::sha256_hex;
-use hesper_policy::{Model, Request, Rule, decide};
+use hesper_policy::{Model, Request, Rule, decide, terminators::may_answer_to};
 use hesper_proto::control::{BindRequest, UpdateTerminatorRequest};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -50,7 +50,8 @@ pub(crate) struct Bound {
     pub(crate) rule: Rule,
 }
 
-/// Decides a bind. The same session, service and instance always have the same terminator.
+/// Decides a bind. The same session, service and instance always have the same terminator. A bind without an instance gets
+/// the identity's name, so that `identity@service` reaches every host.
 ///
 /// # Errors
 /// Why not.
@@ -63,6 +64,9 @@ pub(crate) fn bind(
     let (service, rule) = service(model, host.identity, &request.service)?;
     check_text("instance", &request.instance, MAX_NAME_LEN)?;
     check_text("address", &request.address, ADDRESS_MAX)?;
+    let instance = Some(&request.instance).filter(|i| !i.is_empty()).unwrap_or(&host.identity.name);
+    check_instance_owner(model, host, service, instance)?;
+    // By what was asked for: the terminator of an unnamed bind stays the same when the identity is renamed.
     let id = terminator_id(host.tag, service, &request.instance);
     let wanted = Terminator {
         id: id.clone(),
@@ -71,7 +75,7 @@ pub(crate) fn bind(
         router_id: None,
         binding: BINDING.to_owned(),
         address: request.address.clone(),
-        instance: request.instance.clone(),
+        instance: instance.clone(),
         cost: request.cost.map_or(Ok(host.identity.default_hosting_cost), cost)?,
         precedence: precedence(&request.precedence)?.unwrap_or(host.identity.default_hosting_precedence),
         session: Some(host.tag),
@@ -82,7 +86,6 @@ pub(crate) fn bind(
     let plan = match model.terminator(&id) {
         Some(old) => revised(old, wanted),
         None => {
-            check_instance_owner(model, host, service, &request.instance)?;
             let of_session = model.terminators().filter(|t| t.session == Some(host.tag)).count();
             if of_session >= TERMINATORS_PER_SESSION_MAX {
                 let message = format!("this session has {TERMINATORS_PER_SESSION_MAX} terminators already");
@@ -148,21 +151,28 @@ fn revised(old: &Terminator, wanted: Terminator) -> Plan {
     Plan::Update(Box::new(Terminator { updated_at: now, ..wanted }))
 }
 
-/// An instance belongs to the identity that hosts it: nobody else may answer dials to it.
+/// An instance belongs to the identity that has it as its name, or else to the one that hosts it: nobody else may answer dials
+/// to it.
 fn check_instance_owner(
     model: &Model,
     host: &Host<'_>,
     service: &Service,
     instance: &str,
 ) -> Result<(), Refused> {
-    let of_another = |t: &&std::sync::Arc<Terminator>| {
-        t.instance == instance && t.host_id != host.identity.id && t.session.is_some()
-    };
-    if instance.is_empty() || !model.terminators_of(&service.id).any(|t| of_another(&t)) {
+    if instance == host.identity.name {
         return Ok(());
     }
-    let message =
-        format!("instance '{instance}' of service '{}' is hosted by another identity", service.name);
+    let of_another =
+        |t: &Terminator| t.instance == instance && t.host_id != host.identity.id && t.session.is_some();
+    let hosted = model.terminators_of(&service.id).any(|t| of_another(t));
+    if !hosted && may_answer_to(model, host.identity, instance) {
+        return Ok(());
+    }
+    let message = format!(
+        "instance '{instance}' of service '{}' belongs to another identity: bind another one, or none to be reached by \
+         the name '{}'",
+        service.name, host.identity.name
+    );
     Err(Refused::new(Code::AlreadyExists, "CONFLICT", message))
 }
 
@@ -256,7 +266,9 @@ mod tests {
             ("binder", BindRequest { precedence: "high".into(), ..ask("s", "") }, "INVALID_FIELD", "'high'"),
             ("binder", ask("s", &"i".repeat(MAX_NAME_LEN + 1)), "INVALID_FIELD", "instance"),
             ("binder", BindRequest { address: "a\nb".into(), ..ask("s", "") }, "INVALID_FIELD", "address"),
-            ("stranger", ask("s", "i"), "CONFLICT", "hosted by another identity"),
+            ("stranger", ask("s", "i"), "CONFLICT", "belongs to another identity"),
+            ("binder", ask("s", "dialer-name"), "CONFLICT", "to be reached by the name 'binder-name'"),
+            ("binder", ask("s", "Dialer-Name"), "CONFLICT", "belongs to another identity"),
         ] {
             let model = mesh_of(&foreign);
             let refused = try_bind(&model, who, TAG, &request).expect_err(text);
@@ -270,6 +282,38 @@ mod tests {
 
     fn mesh_of(mesh: &crate::control::testing::Mesh) -> Model {
         Model::build(1, mesh.0.clone())
+    }
+
+    #[test]
+    fn a_bind_without_an_instance_is_reached_by_the_identitys_name() {
+        let model = mesh().model(1);
+        let (unnamed, named) = (created(&model, &ask("s", "")), created(&model, &ask("s", "binder-name")));
+        assert_eq!((unnamed.instance.as_str(), named.instance.as_str()), ("binder-name", "binder-name"));
+        assert_ne!(unnamed.id, named.id, "two binds of one program");
+        let mut renamed = mesh();
+        renamed.0.terminators.push(unnamed.clone());
+        renamed
+            .0
+            .identities
+            .iter_mut()
+            .filter(|i| i.name == "binder-name")
+            .for_each(|i| i.name = "new".into());
+        let Plan::Update(new) =
+            try_bind(&renamed.model(2), "binder", TAG, &ask("s", "")).expect("allowed").plan
+        else {
+            panic!("not updated")
+        };
+        assert_eq!((new.id, new.instance.as_str()), (unnamed.id, "new"));
+    }
+
+    #[test]
+    fn a_name_is_its_owners_even_if_another_was_there_first() {
+        let mut with = mesh().hosted("t", "stranger-name", Some(Tag([9; 8])));
+        with.0.service_policies.push(policy(PolicyType::Bind, "stranger"));
+        let model = with.model(1);
+        assert!(try_bind(&model, "stranger", TAG, &ask("s", "")).is_ok());
+        let again = try_bind(&model, "binder", Tag([9; 8]), &ask("s", "stranger-name"));
+        assert_eq!(again.expect_err("not its own").code, "CONFLICT");
     }
 
     #[test]

@@ -177,7 +177,12 @@ impl Ask<'_> {
 
     fn reached(&self) -> Vec<&Arc<Terminator>> {
         let of_service = self.model.terminators_of(&self.service.id);
-        of_service.filter(|t| reaches(&self.request.instance, &t.instance)).collect()
+        let wanted = self.request.instance.as_str();
+        // An identity that got this name after somebody else had bound the instance: nobody may pose as it.
+        let owner = self.model.identity_by_name(wanted).map(|i| &i.id);
+        of_service
+            .filter(|t| reaches(wanted, &t.instance) && owner.is_none_or(|owner| *owner == t.host_id))
+            .collect()
     }
 
     fn connected(&self, terminator: &Terminator) -> Option<&Session> {
@@ -481,6 +486,12 @@ mod tests {
         let by_instance =
             two(|_| ()).dial(DialRequest { instance: "i".into(), ..ask("s") }).expect("a route");
         assert_eq!(by_instance.terminator.as_str(), "u");
+        let mut named_later = two(|m| m.0.terminators[1].instance = "stranger-name".into());
+        let posing = DialRequest { instance: "stranger-name".into(), ..ask("s") };
+        named_later.mesh.0.identities.retain(|i| i.id.as_str() != "stranger");
+        assert_eq!(named_later.dial(posing.clone()).expect("nobody's name").terminator.as_str(), "u");
+        let taken = two(|m| m.0.terminators[1].instance = "stranger-name".into());
+        assert_eq!(taken.dial(posing).expect_err("another's name").code, "NO_TERMINATORS");
         let avoided = DialRequest { avoid_terminator_ids: vec!["u".into()], ..ask("s") };
         assert_eq!(
             two(|m| m.0.terminators[0].cost = 9).dial(avoided).expect("a route").terminator.as_str(),

@@ -136,7 +136,8 @@ pub struct ListenOptions {
     /// The instance id to bind under; `$tunneler_id.name` is replaced by the identity's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Bind under the identity's name as instance id.
+    /// Bind under the identity's name as instance id. True wins over `identity`; false changes nothing, because the name is the
+    /// instance id of every bind without another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind_using_edge_identity: Option<bool>,
     /// Static cost.

@@ -154,7 +154,7 @@ pub struct Terminator {
     /// Where the binder sends its streams; free text.
     #[serde(default)]
     pub address: String,
-    /// Instance id, for dials of `instance@service`; empty = none.
+    /// Instance id, for dials of `instance@service`: the host's name, if it was bound without one; empty = none.
     #[serde(rename = "identity", default)]
     pub instance: String,
     /// Static cost.

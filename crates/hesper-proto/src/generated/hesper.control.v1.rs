@@ -216,7 +216,7 @@ pub struct BindRequest {
     /// Service name or id.
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
-    /// Instance id; empty = none.
+    /// Instance id; empty = the identity's name. The name of another identity is refused.
     #[prost(string, tag = "2")]
     pub instance: ::prost::alloc::string::String,
     /// Static cost, 0 to 65535; absent = the identity's default.
