@@ -3,8 +3,10 @@
 //! Knock, handshake, session token; then passes, pings and what the router has to say. When it ends, for whatever reason, it is begun again,
 //! for ever, with jittered backoff. Each attempt resolves the router's names anew and opens the leg anew.
 
+mod conversation;
+
 use crate::{
-    frame::{self, FrameError},
+    frame::FrameError,
     knock,
     node::{Event, Inner},
     passes::Pass,
@@ -12,14 +14,13 @@ use crate::{
     socket,
     transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
 };
+use conversation::{Talk, hear, read_all, say};
 use hesper_model::id::Tag;
 use hesper_pki::tls;
-use hesper_proto::overlay::{
-    AttachHello, FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router,
-};
-use quinn::{ConnectionId, RecvStream, SendStream};
+use hesper_proto::overlay::{AttachHello, from_node, from_router};
+use quinn::{ConnectionId, RecvStream};
 use rand::Rng;
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::AbortHandle,
@@ -35,11 +36,7 @@ const PONG_DEADLINE_IN_TROUBLE: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts; each is drawn between zero and the bound (full jitter).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Orders that may wait for one router.
-const ORDERS: usize = 256;
-/// Passes that a router may leave unanswered at any time.
-const MAX_UNANSWERED: usize = 65_536;
-/// Longest message from a router.
-const MAX_MESSAGE: usize = 4096;
+const ORDERS: usize = 1024;
 
 /// A router to attach to, as the controller names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -272,7 +269,7 @@ impl Task {
         self.status.send_replace(Status::Attached);
         self.node.attachments_changed();
         self.node.event(Event::PathUp);
-        let talk = Talk { send, pending: HashMap::new(), next_request: 1 };
+        let talk = Talk::new(send);
         let result = self.talk(target, talk, recv, orders).await;
         let code = if matches!(result, Err(AttachError::Changed)) { close::DONE } else { close::GONE };
         connection.close(code, b"");
@@ -362,70 +359,6 @@ impl Task {
 /// The knock key and addresses matter only for the next attempt; another tag is another router.
 fn needs_new_attachment(old: &AttachTarget, new: &AttachTarget) -> bool {
     old.tag != new.tag
-}
-
-struct Talk {
-    send: SendStream,
-    pending: HashMap<u64, (String, Option<oneshot::Sender<PassAnswer>>)>,
-    next_request: u64,
-}
-
-impl Talk {
-    async fn present(&mut self, order: Present) -> Result<(), AttachError> {
-        if self.pending.len() >= MAX_UNANSWERED {
-            return Err(AttachError::Protocol("it does not answer passes"));
-        }
-        let request_id = self.next_request;
-        self.next_request += 1;
-        self.pending.insert(request_id, (order.pass.purpose, order.answer));
-        let message = PresentPass { request_id, pass: order.pass.token };
-        say(&mut self.send, from_node::Message::Pass(message)).await
-    }
-
-    /// Returns whether this opened a pair again that had been open before.
-    fn answered(&mut self, router: &str, result: PassResult) -> bool {
-        let Some((purpose, answer)) = self.pending.remove(&result.request_id) else { return false };
-        if !result.error.is_empty() {
-            tracing::debug!(router, purpose, error = result.error, "router refused a pass");
-        }
-        let Some(answer) = answer else { return result.error.is_empty() };
-        let error = result.error;
-        let said = if error.is_empty() { Ok(PeerAttached(result.peer_attached)) } else { Err(error) };
-        let _ = answer.send(said);
-        false
-    }
-
-    async fn ping(&mut self) -> Result<(), AttachError> {
-        say(&mut self.send, from_node::Message::Ping(Ping { nonce: self.next_request })).await
-    }
-}
-
-async fn say(send: &mut SendStream, message: from_node::Message) -> Result<(), AttachError> {
-    let message = FromNode { message: Some(message) };
-    match timeout(PONG_DEADLINE, frame::write_message(send, &message)).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(AttachError::Silent),
-    }
-}
-
-async fn hear(recv: &mut RecvStream) -> Result<from_router::Message, AttachError> {
-    let message: FromRouter = frame::read_message(recv, MAX_MESSAGE).await?;
-    message.message.ok_or(AttachError::Protocol("an empty message"))
-}
-
-/// Reading a frame cannot be cancelled halfway, so it has a task of its own.
-async fn read_all(mut recv: RecvStream, heard: mpsc::Sender<Result<from_router::Message, AttachError>>) {
-    loop {
-        let message = match hear(&mut recv).await {
-            // A word of a newer router.
-            Err(AttachError::Protocol("an empty message")) => continue,
-            other => other,
-        };
-        let failed = message.is_err();
-        if heard.send(message).await.is_err() || failed {
-            return;
-        }
-    }
 }
 
 pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);

@@ -24,8 +24,10 @@ use tokio::{
 
 /// Handshakes under way at once; more are dropped, and tried again by their dialers.
 pub(crate) const MAX_HANDSHAKES: usize = 256;
-/// Dialing nodes connected at once.
+/// Peer connections at once.
 pub(crate) const MAX_PEERS: usize = 4096;
+/// The same of one identity: it may be used by several programs, each with one connection, and one more while it restarts.
+const MAX_PEERS_OF_IDENTITY: usize = 64;
 /// How long a new stream may take to say what it is.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest first message of a stream: a grant and what the dialer tells the program.
@@ -42,6 +44,8 @@ struct State {
     admission: Admission,
     handles: HashMap<StreamId, StreamHandle>,
     listeners: HashMap<TerminatorId, mpsc::Sender<Arrival>>,
+    /// Connections of each dialing identity.
+    peers: HashMap<IdentityId, usize>,
     next: u64,
 }
 
@@ -94,6 +98,7 @@ impl Gate {
             admission: Admission::new(me, outage_grace.as_secs()),
             handles: HashMap::new(),
             listeners: HashMap::new(),
+            peers: HashMap::new(),
             next: 1,
         }))
     }
@@ -138,6 +143,25 @@ impl Gate {
 
     pub(crate) fn streams(&self) -> usize {
         self.lock().admission.len()
+    }
+
+    /// Room for one more connection of this identity?
+    fn enter(&self, id: &IdentityId) -> bool {
+        let mut state = self.lock();
+        let count = state.peers.entry(id.clone()).or_default();
+        let room = *count < MAX_PEERS_OF_IDENTITY;
+        *count += usize::from(room);
+        room
+    }
+
+    fn leave(&self, id: &IdentityId) {
+        let mut state = self.lock();
+        if let Some(count) = state.peers.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                state.peers.remove(id);
+            }
+        }
     }
 
     fn next_id(&self) -> u64 {
@@ -202,23 +226,26 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
         tracing::warn!("a peer's certificate names no identity of this trust domain");
         return connection.close(close::REFUSED, b"not an identity");
     };
+    if !node.gate.enter(&dialer.id) {
+        node.counters.refused_peers.fetch_add(1, Relaxed);
+        return connection.close(close::REFUSED, b"too many connections of this identity");
+    }
     tracing::debug!(peer = %dialer.id, "peer connected to us");
-    let peer = Arc::new(Caller {
-        node: Arc::downgrade(&node),
-        connection: connection.clone(),
-        id: PeerId(node.gate.next_id()),
-        dialer,
-    });
+    let id = PeerId(node.gate.next_id());
+    let caller = Arc::new(Caller { node: Arc::downgrade(&node), connection, id, dialer });
     drop(node);
-    let error = loop {
-        match connection.accept_bi().await {
+    let reason = loop {
+        match caller.connection.accept_bi().await {
             Ok((send, recv)) => {
-                tokio::spawn(peer.clone().stream(send, recv));
+                tokio::spawn(caller.clone().stream(send, recv));
             }
-            Err(error) => break error,
+            Err(reason) => break reason,
         }
     };
-    tracing::debug!(peer = %peer.dialer.id, reason = %error, "peer disconnected");
+    tracing::debug!(peer = %caller.dialer.id, %reason, "peer disconnected");
+    if let Some(node) = caller.node.upgrade() {
+        node.gate.leave(&caller.dialer.id);
+    }
 }
 
 fn dialer_of(node: &Inner, connection: &Connection) -> Option<Dialer> {

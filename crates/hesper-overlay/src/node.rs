@@ -337,6 +337,11 @@ impl Node {
         self.inner.peers.get(&self.inner, id, tag).await
     }
 
+    /// The connection to a hosting node, if there is one.
+    pub fn connected_peer(&self, id: &IdentityId, tag: Tag) -> Option<Peer> {
+        self.inner.peers.connected(id, tag)
+    }
+
     /// Dials to this terminator of this service go to `arrivals`, which the program reads.
     pub fn bind(&self, terminator: TerminatorId, service: ServiceId, arrivals: mpsc::Sender<Arrival>) {
         self.inner.gate.bind(terminator, service, arrivals);

@@ -265,6 +265,13 @@ impl Peers {
         Ok(peer)
     }
 
+    /// The live connection to a peer, if there is one.
+    pub(crate) fn connected(&self, id: &IdentityId, tag: Tag) -> Option<Peer> {
+        let slot = self.slots().get(&(id.clone(), tag)).cloned()?;
+        // Locked = being connected: then there is none.
+        slot.try_lock().ok()?.clone().filter(|p| p.0.connection.close_reason().is_none())
+    }
+
     /// A router said that the holder of this tag is gone.
     pub(crate) fn gone(&self, tag: Tag) {
         let slots: Vec<_> =

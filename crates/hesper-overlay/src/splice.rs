@@ -3,7 +3,7 @@
 //! What makes it fast: everything that QUIC has ready is gathered into one `writev`, and what TCP gave is handed to QUIC as an owned
 //! buffer. (Measured on one plain tunnel: 2.3 → 4.0 Gbit/s.)
 
-use crate::stream::{RecvHalf, SendHalf, Stream};
+use crate::stream::{RecvHalf, SendHalf, Stream, StreamError};
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::SockRef;
 use std::{
@@ -62,9 +62,14 @@ async fn upload(mut tcp: OwnedReadHalf, mut send: SendHalf) -> io::Result<u64> {
                 return Err(e);
             }
         }
-        if let Err(e) = send.write_chunk(buf.split().freeze()).await {
-            reset_on_close(tcp.as_ref());
-            return Err(e.into());
+        match send.write_chunk(buf.split().freeze()).await {
+            Ok(()) => {}
+            // The other side wants no more; what it has still to say is on its way.
+            Err(StreamError::Aborted) => return Ok(total),
+            Err(e) => {
+                reset_on_close(tcp.as_ref());
+                return Err(e.into());
+            }
         }
     }
     send.finish();
@@ -76,7 +81,13 @@ async fn download(mut recv: RecvHalf, mut tcp: OwnedWriteHalf) -> io::Result<u64
     let mut total = 0;
     loop {
         match recv.read_chunks(&mut chunks).await {
-            Ok(Some(n)) => total += write_all(&mut tcp, &mut chunks[..n]).await?,
+            Ok(Some(n)) => match write_all(&mut tcp, &mut chunks[..n]).await {
+                Ok(written) => total += written,
+                Err(e) => {
+                    recv.abort();
+                    return Err(e);
+                }
+            },
             Ok(None) => break,
             Err(e) => {
                 reset_on_close(tcp.as_ref());

@@ -187,7 +187,7 @@ impl fmt::Debug for StreamHandle {
 /// A stream between this node and one identity: [`AsyncRead`] and [`AsyncWrite`], closed one direction at a time.
 ///
 /// `shutdown` (of [`AsyncWrite`]) tells the other side that nothing more comes; reading goes on. Dropping the stream does the same
-/// and tells the other side to stop writing.
+/// and tells the other side to stop writing; to the other side that is an ordinary end, so use [`Stream::abort`] for a broken one.
 pub struct Stream {
     recv: RecvHalf,
     send: SendHalf,
@@ -242,6 +242,11 @@ impl RecvHalf {
     /// Cancel-safe.
     pub async fn read_chunks(&mut self, bufs: &mut [Bytes]) -> Result<Option<usize>, StreamError> {
         poll_fn(|cx| self.0.poll(&self.0.recv, cx, |s, cx| pin!(s.read_chunks(bufs)).poll(cx))).await
+    }
+
+    /// Gives up both directions at once: the other side's reads and writes fail.
+    pub fn abort(&mut self) {
+        self.0.end(StreamError::Aborted);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     BindError, BindOptions, ContextError, DialError, DialOptions, Listener, NodeView, NotReady, control,
     dial::{self, Dial},
     inner::Inner,
-    listener,
+    listener, renew,
 };
 use hesper_client::{
     channel::ControlChannel,
@@ -30,8 +30,8 @@ const SHUTDOWN_STEP: Duration = Duration::from_millis(10);
 /// What was just written is still on its way when its stream is closed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// One identity on the overlay. Cheap to clone; it ends with its last clone (listeners hold one), or by [`Context::shutdown`]. Streams end
-/// with it.
+/// One identity on the overlay. Cheap to clone; it ends with its last clone (listeners hold one), or by [`Context::shutdown`]. Keep it
+/// for as long as streams are used: without it nobody renews their grants.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub(crate) inner: Arc<Inner>,
@@ -62,7 +62,7 @@ impl Context {
             .map_err(|e| ContextError::Controller(e.into()))?;
         let inner = Arc::new(Inner::new(credentials, control));
         inner.spawn(control::follow(inner.clone()));
-        inner.spawn(dial::keep(inner.clone()));
+        inner.spawn(renew::keep(inner.clone()));
         inner.spawn(keep_renewed(
             RenewAs::Node,
             inner.control.clone(),

@@ -5,12 +5,13 @@ use crate::{
     DialError, DialOptions,
     grants::{Key, Lease, Use},
     inner::{Inner, Session, call, unix_now},
+    renew::{pass, publish, renewal},
     status::Failure,
 };
-use hesper_overlay::{admission::code, node::PassError, passes::Pass, peer::OpenError, stream::Stream};
+use hesper_overlay::{admission::code, node::PassError, peer::OpenError, stream::Stream};
 use hesper_proto::{
     control::{DialRequest, DialResponse},
-    overlay::{DialHeader, RenewGrant},
+    overlay::DialHeader,
 };
 use rand::Rng;
 use std::{
@@ -29,8 +30,6 @@ const MAX_ATTEMPTS: usize = 16;
 const MAX_AVOID: usize = 32;
 /// Pause before the same way is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
-/// How often leases are looked at for renewal.
-const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// One dial of one program.
 pub(crate) struct Dial<'a> {
@@ -129,6 +128,8 @@ impl<'a> Dial<'a> {
             tracing::debug!(service = self.key.service, error = %failed.error, "one way of a dial failed");
             match failed.next {
                 Next::GiveUp => return Err(failed.error),
+                // No other grant can be had now: this one must do, and may in a moment.
+                Next::Ask | Next::Avoid if !self.inner.connected() => {}
                 Next::Ask => lease.spend(),
                 Next::Avoid => {
                     lease.spend();
@@ -312,85 +313,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = e.source();
     }
     text
-}
-
-fn pass(lease: &Lease) -> Pass {
-    let tokens = lease.tokens();
-    Pass {
-        peer: lease.binder_tag,
-        purpose: lease.terminator_id.clone(),
-        token: tokens.response.pass,
-        routers: tokens.response.router_ids,
-        exp: tokens.life.end,
-    }
-}
-
-fn renewal(lease: &Lease) -> RenewGrant {
-    RenewGrant {
-        service_id: lease.service_id.clone(),
-        terminator_id: lease.terminator_id.clone(),
-        grant: lease.tokens().response.grant,
-    }
-}
-
-/// Tells routers and the hosting node of renewed tokens.
-fn publish(lease: &Arc<Lease>) {
-    lease.node.renew_pass(pass(lease));
-    if !lease.is_live() {
-        return;
-    }
-    let lease = lease.clone();
-    tokio::spawn(async move {
-        // Streams are open, so the connection is there.
-        if let Ok(peer) = lease.node.connect_peer(&lease.binder_id, lease.binder_tag).await {
-            peer.renew(renewal(&lease));
-        }
-    });
-}
-
-/// Renews the leases that have streams, and forgets those that nobody needs.
-pub(crate) async fn keep(inner: Arc<Inner>) {
-    let mut tick = tokio::time::interval(KEEP_EVERY);
-    loop {
-        tick.tick().await;
-        let now = unix_now();
-        let session = inner.session.borrow().clone();
-        inner.leases.sweep(now, inner.connected());
-        let Some(session) = session.filter(|s| s.connected) else { continue };
-        for lease in inner.leases.all() {
-            if Arc::ptr_eq(&lease.node, &session.node) && lease.take_due(now) {
-                let (session, inner) = (session.clone(), inner.clone());
-                tokio::spawn(async move { renew(&inner, &session, &lease).await });
-            }
-        }
-    }
-}
-
-async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
-    let request = DialRequest {
-        service: lease.service_id.clone(),
-        instance: lease.key.instance.clone(),
-        terminator_id: lease.terminator_id.clone(),
-        ..DialRequest::default()
-    };
-    let mut client = inner.client();
-    match call(session, request, |r| async move { client.dial(r).await }).await {
-        Ok(response) => {
-            lease.renew(response, unix_now());
-            publish(lease);
-        }
-        Err(failure) if failure.unreachable => {
-            tracing::debug!(
-                service = lease.key.service,
-                reason = failure.message(),
-                "a grant is not yet renewed"
-            );
-        }
-        Err(failure) => {
-            lease.spend();
-            tracing::warn!(service = lease.key.service, reason = failure.message(), "a grant is not renewed");
-        }
-    }
 }
 
 #[cfg(test)]

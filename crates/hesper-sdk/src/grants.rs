@@ -13,7 +13,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -85,6 +88,8 @@ pub(crate) struct Lease {
     pub(crate) binder_tag: Tag,
     pub(crate) service_id: String,
     pub(crate) terminator_id: String,
+    /// Names its pass among those of the node.
+    pub(crate) purpose: String,
     jitter: u8,
     chosen: AtomicU64,
     tokens: Mutex<Tokens>,
@@ -92,6 +97,7 @@ pub(crate) struct Lease {
     pub(crate) presented: AtomicBool,
     /// Not to be used for new dials: revoked, refused, or its host is gone.
     spent: AtomicBool,
+    revoked: AtomicBool,
     streams: Mutex<Vec<StreamHandle>>,
     /// Earliest next try of a failed renewal, and the pause before it.
     retry: Mutex<(u64, u64)>,
@@ -122,11 +128,13 @@ impl Lease {
             binder_tag,
             service_id: response.service_id.clone(),
             terminator_id: response.terminator_id.clone(),
+            purpose: format!("{:016x}", rand::random::<u64>()),
             jitter: rand::random(),
             chosen: AtomicU64::new(now),
             tokens: Mutex::new(Tokens { life: Life { begin: now, end: response.expires_at }, response }),
             presented: AtomicBool::new(false),
             spent: AtomicBool::new(false),
+            revoked: AtomicBool::new(false),
             streams: Mutex::default(),
             retry: Mutex::new((0, RETRY_SECS.0)),
         })
@@ -167,6 +175,11 @@ impl Lease {
         let mut streams = lock(&self.streams);
         streams.retain(|s| !s.is_over());
         streams.push(stream);
+        drop(streams);
+        // Either the revocation finds the stream, or the stream finds the revocation.
+        if self.revoked.load(SeqCst) {
+            self.revoke();
+        }
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -187,9 +200,16 @@ impl Lease {
 
     /// The grant ended before its time.
     pub(crate) fn revoke(&self) {
+        self.revoked.store(true, SeqCst);
         self.spend();
         let streams: Vec<_> = lock(&self.streams).drain(..).collect();
         streams.iter().for_each(|s| s.end(StreamError::Revoked));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.node.forget_pass(self.binder_tag, &self.purpose);
     }
 }
 
@@ -229,11 +249,7 @@ impl Leases {
                 None => in_use,
                 Some(l) => {
                     let over = l.is_spent() || (connected && now >= l.tokens().life.end);
-                    let keep = in_use || l.is_live() || !over;
-                    if !keep {
-                        l.node.forget_pass(l.binder_tag, &l.terminator_id);
-                    }
-                    keep
+                    in_use || l.is_live() || !over
                 }
             }
         });

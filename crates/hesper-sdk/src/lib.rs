@@ -28,6 +28,7 @@ mod grants;
 mod inner;
 mod listener;
 mod options;
+mod renew;
 mod status;
 mod view;
 
@@ -39,5 +40,5 @@ pub use hesper_overlay::{
 };
 pub use hesper_proto::control::{Service, ServiceHost};
 pub use listener::{Incoming, Listener};
-pub use options::{BindOptions, DialOptions, Precedence};
+pub use options::{BindOptions, BindUpdate, DialOptions, Precedence};
 pub use view::NodeView;

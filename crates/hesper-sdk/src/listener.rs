@@ -1,7 +1,7 @@
 //! The hosting side: a bound service and what arrives for it.
 
 use crate::{
-    BindError, BindOptions, Context, ListenerClosed, Precedence,
+    BindError, BindOptions, BindUpdate, Context, ListenerClosed,
     inner::{Inner, Session, call},
     status::Failure,
 };
@@ -115,16 +115,19 @@ impl Listener {
         }
     }
 
-    /// Changes cost or precedence while bound; what is `None` stays as it is. Kept for later rebinds also when the controller is not reached
-    /// now.
+    /// Changes cost, precedence or address while bound. Kept for later rebinds also when the controller is not reached now.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub async fn update(&self, cost: Option<u16>, precedence: Option<Precedence>) -> Result<(), BindError> {
+    pub async fn update(&self, change: BindUpdate) -> Result<(), BindError> {
+        let BindUpdate { cost, precedence, address } = change;
         {
             let mut options = self.spec.options.lock().unwrap_or_else(PoisonError::into_inner);
             options.cost = cost.or(options.cost);
             options.precedence = precedence.or(options.precedence);
+            if let Some(address) = &address {
+                options.address.clone_from(address);
+            }
         }
         let Some((session, bound)) = self.spec.bound() else {
             return Err(BindError::Unavailable { message: self.ctx.inner.problem() });
@@ -133,6 +136,7 @@ impl Listener {
             terminator_id: bound.terminator_id,
             cost: cost.map(u32::from),
             precedence: precedence.map(|p| p.as_str().to_owned()).unwrap_or_default(),
+            address,
         };
         let mut client = self.ctx.inner.client();
         let updated = call(&session, request, |r| async move { client.update_terminator(r).await }).await;

@@ -57,3 +57,14 @@ pub struct BindOptions {
     /// Where the streams end, shown to the operator (`tcp:127.0.0.1:9100`).
     pub address: String,
 }
+
+/// A change of what is bound; what is absent stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct BindUpdate {
+    /// Static cost.
+    pub cost: Option<u16>,
+    /// Precedence.
+    pub precedence: Option<Precedence>,
+    /// Where the streams end now.
+    pub address: Option<String>,
+}

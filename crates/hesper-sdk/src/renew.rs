@@ -1,0 +1,89 @@
+//! Keeping grants alive for as long as streams live by them.
+
+use crate::{
+    grants::Lease,
+    inner::{Inner, Session, call, unix_now},
+};
+use hesper_overlay::passes::Pass;
+use hesper_proto::{control::DialRequest, overlay::RenewGrant};
+use std::{sync::Arc, time::Duration};
+
+/// How often leases are looked at for renewal.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The lease's pass, for routers.
+pub(crate) fn pass(lease: &Lease) -> Pass {
+    let tokens = lease.tokens();
+    Pass {
+        peer: lease.binder_tag,
+        purpose: lease.purpose.clone(),
+        token: tokens.response.pass,
+        routers: tokens.response.router_ids,
+        exp: tokens.life.end,
+    }
+}
+
+/// The lease's grant, for the hosting node.
+pub(crate) fn renewal(lease: &Lease) -> RenewGrant {
+    RenewGrant {
+        service_id: lease.service_id.clone(),
+        terminator_id: lease.terminator_id.clone(),
+        grant: lease.tokens().response.grant,
+    }
+}
+
+/// Tells routers and the hosting node of renewed tokens.
+pub(crate) fn publish(lease: &Lease) {
+    lease.node.renew_pass(pass(lease));
+    if !lease.is_live() {
+        return;
+    }
+    if let Some(peer) = lease.node.connected_peer(&lease.binder_id, lease.binder_tag) {
+        peer.renew(renewal(lease));
+    }
+}
+
+/// Renews the leases that have streams, and forgets those that nobody needs.
+pub(crate) async fn keep(inner: Arc<Inner>) {
+    let mut tick = tokio::time::interval(KEEP_EVERY);
+    loop {
+        tick.tick().await;
+        let now = unix_now();
+        let session = inner.session.borrow().clone();
+        inner.leases.sweep(now, inner.connected());
+        let Some(session) = session.filter(|s| s.connected) else { continue };
+        for lease in inner.leases.all() {
+            if Arc::ptr_eq(&lease.node, &session.node) && lease.take_due(now) {
+                let (session, inner) = (session.clone(), inner.clone());
+                tokio::spawn(async move { renew(&inner, &session, &lease).await });
+            }
+        }
+    }
+}
+
+async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
+    let request = DialRequest {
+        service: lease.service_id.clone(),
+        instance: lease.key.instance.clone(),
+        terminator_id: lease.terminator_id.clone(),
+        ..DialRequest::default()
+    };
+    let mut client = inner.client();
+    match call(session, request, |r| async move { client.dial(r).await }).await {
+        Ok(response) => {
+            lease.renew(response, unix_now());
+            publish(lease);
+        }
+        Err(failure) if failure.unreachable => {
+            tracing::debug!(
+                service = lease.key.service,
+                reason = failure.message(),
+                "a grant is not yet renewed"
+            );
+        }
+        Err(failure) => {
+            lease.spend();
+            tracing::warn!(service = lease.key.service, reason = failure.message(), "a grant is not renewed");
+        }
+    }
+}
