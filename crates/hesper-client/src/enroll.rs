@@ -29,6 +29,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Deadline of the request, after the connection is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Refusals that no repetition of the same request will change.
+const FINAL: [&str; 3] = ["INVALID_ENROLLMENT_TOKEN", "ENROLLMENT_EXPIRED", "ENROLLMENT_ALREADY_REDEEMED"];
+
 /// A fresh identity.
 #[derive(Clone, Debug)]
 pub struct Enrolled {
@@ -113,6 +116,50 @@ pub enum EnrollError {
     /// The controller gave a certificate for somebody else, or of another CA.
     #[error("the controller's certificate is not the one asked for: {0}")]
     OtherCertificate(String),
+}
+
+/// What became of the key of an enrollment that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFate {
+    /// It was not shown to any controller.
+    Unused,
+    /// The controller has said that this token gets it no certificate.
+    Refused,
+    /// It may have a certificate: only with this key can the token be redeemed again.
+    Unknown,
+}
+
+impl KeyFate {
+    /// Whether it may be thrown away. A key that is not `new` may have redeemed the token in an earlier try, whatever has kept
+    /// this one from the controller.
+    pub fn is_over(self, new: bool) -> bool {
+        match self {
+            Self::Unused => new,
+            Self::Refused => true,
+            Self::Unknown => false,
+        }
+    }
+}
+
+impl EnrollError {
+    /// What became of the key.
+    pub fn key_fate(&self) -> KeyFate {
+        match self {
+            Self::Expired(_)
+            | Self::Token(_)
+            | Self::Url(_)
+            | Self::Key(_)
+            | Self::Csr(_)
+            | Self::Unreachable { .. }
+            | Self::OtherCa { .. } => KeyFate::Unused,
+            Self::Refused { code, .. } if FINAL.contains(&code.as_str()) => KeyFate::Refused,
+            Self::LostAnswer { .. }
+            | Self::Refused { .. }
+            | Self::NotAnAnswer { .. }
+            | Self::Credentials(_)
+            | Self::OtherCertificate(_) => KeyFate::Unknown,
+        }
+    }
 }
 
 /// How an answer got lost.
@@ -278,4 +325,39 @@ fn check(
         return Err(EnrollError::OtherCertificate("it comes with another CA".into()));
     }
     Ok(credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_may_have_a_certificate_is_told_from_one_that_has_none() {
+        let refused = |code: &str| EnrollError::Refused { code: code.into(), message: String::new() };
+        let lost = EnrollError::LostAnswer { url: String::new(), source: LostAnswer::Timeout };
+        let unreachable = EnrollError::Unreachable {
+            tried: String::new(),
+            source: ConnectError::Name { host: String::new() },
+        };
+        for (error, fate) in [
+            (unreachable, KeyFate::Unused),
+            (EnrollError::Token(TokenError::Signature), KeyFate::Unused),
+            (refused("ENROLLMENT_ALREADY_REDEEMED"), KeyFate::Refused),
+            (refused("ENROLLMENT_EXPIRED"), KeyFate::Refused),
+            (refused("INVALID_ENROLLMENT_TOKEN"), KeyFate::Refused),
+            (refused("CONFLICT"), KeyFate::Unknown),
+            (refused("INTERNAL"), KeyFate::Unknown),
+            (lost, KeyFate::Unknown),
+        ] {
+            assert_eq!(error.key_fate(), fate, "{error}");
+        }
+        for (fate, new, over) in [
+            (KeyFate::Unused, true, true),
+            (KeyFate::Unused, false, false),
+            (KeyFate::Refused, false, true),
+            (KeyFate::Unknown, true, false),
+        ] {
+            assert_eq!(fate.is_over(new), over, "{fate:?} {new}");
+        }
+    }
 }

@@ -78,9 +78,18 @@ pub async fn enroll(
     if token::read_enrollment(jwt, secs).is_ok_and(|claims| claims.em != EnrollmentMethod::Erott) {
         return Err(RouterEnrollError::NotARouter);
     }
+    let existed = home.dir.exists();
     files::private_dir(&home.dir)?;
-    let key = home.pending_key()?;
-    let enrolled = enroll_with_key(jwt, key, now).await?;
+    let (key, new) = home.pending_key()?;
+    let enrolled = enroll_with_key(jwt, key, now).await.inspect_err(|e| {
+        if e.key_fate().is_over(new) {
+            let _ = std::fs::remove_file(home.dir.join(PENDING_KEY));
+            if !existed {
+                // Only if it is empty, as it was made.
+                let _ = std::fs::remove_dir(&home.dir);
+            }
+        }
+    })?;
     if enrolled.id.role != SpiffeRole::Router {
         return Err(RouterEnrollError::NotARouter);
     }
@@ -112,14 +121,15 @@ impl RouterHome {
         IdentityFile::load(&self.identity_file())
     }
 
-    fn pending_key(&self) -> Result<PrivateKey, RouterEnrollError> {
+    /// The key of an interrupted enrollment, or a new one; and whether it is new.
+    fn pending_key(&self) -> Result<(PrivateKey, bool), RouterEnrollError> {
         let path = self.dir.join(PENDING_KEY);
         match files::read(&path, MAX_KEY_FILE) {
-            Ok(text) => Ok(PrivateKey::from_pem(&text)?),
+            Ok(text) => Ok((PrivateKey::from_pem(&text)?, false)),
             Err(e) if e.not_found() => {
                 let key = key::generate()?;
                 files::write_new(&path, key.to_pem().as_bytes())?;
-                Ok(key)
+                Ok((key, true))
             }
             Err(e) => Err(e.into()),
         }

@@ -2,9 +2,10 @@
 //!
 //! The private key is kept beside the identity file to be (`OUT.key.pending`, 0600) until that is written: when the
 //! controller's answer is lost, the same command redeems the same token again with the same key and gets its certificate.
+//! It stays through any failure after that (the controller is still down, the disk is full) until the controller has spoken.
 
 use anyhow::{Context, Result, bail};
-use hesper_client::enroll::{EnrollError, Enrolled, enroll_with_key};
+use hesper_client::enroll::{Enrolled, enroll_with_key};
 use hesper_pki::{
     files,
     key::{self, PrivateKey},
@@ -31,12 +32,11 @@ pub(crate) async fn enroll(jwt: &Path, out: &Path, told: &dyn Fn(&str)) -> Resul
     let token = files::read(jwt, MAX_FILE)?;
     refuse_routers(&token, now).with_context(|| format!("cannot enroll with {}", jwt.display()))?;
     let pending = pending_key(out);
-    let key = key(&pending, told)?;
+    let (key, new) = key(&pending, told)?;
     let enrolled = match enroll_with_key(token.trim(), key, now).await {
         Ok(enrolled) => enrolled,
         Err(e) => {
-            // Only a lost answer leaves the token in this key's hands.
-            if !matches!(e, EnrollError::LostAnswer { .. }) {
+            if e.key_fate().is_over(new) {
                 let _ = std::fs::remove_file(&pending);
             }
             return Err(e).with_context(|| format!("cannot enroll with {}", jwt.display()));
@@ -66,16 +66,19 @@ fn pending_key(out: &Path) -> PathBuf {
     name.into()
 }
 
-/// The key of an interrupted enrollment, or a new one, kept before it is used.
-fn key(pending: &Path, told: &dyn Fn(&str)) -> Result<PrivateKey> {
+/// The key of an interrupted enrollment, or a new one, kept before it is used; and whether it is new.
+fn key(pending: &Path, told: &dyn Fn(&str)) -> Result<(PrivateKey, bool)> {
     match files::read(pending, MAX_FILE) {
-        Ok(pem) => PrivateKey::from_pem(&pem)
-            .with_context(|| format!("{} holds no key: remove it and try again", pending.display())),
+        Ok(pem) => {
+            let key = PrivateKey::from_pem(&pem)
+                .with_context(|| format!("{} holds no key: remove it and try again", pending.display()))?;
+            Ok((key, false))
+        }
         Err(e) if e.not_found() => {
             told("generating P-256 key");
             let key = key::generate()?;
             files::write_new(pending, key.to_pem().as_bytes())?;
-            Ok(key)
+            Ok((key, true))
         }
         Err(e) => Err(e.into()),
     }
@@ -112,8 +115,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let pending = pending_key(&dir.path().join("n.json"));
         assert!(pending.ends_with("n.json.key.pending"));
-        let first = key(&pending, &|_| ()).expect("made").spki_sha256();
-        assert_eq!(key(&pending, &|_| ()).expect("found").spki_sha256(), first);
+        let (first, new) = key(&pending, &|_| ()).expect("made");
+        assert!(new);
+        let (second, new) = key(&pending, &|_| ()).expect("found");
+        assert_eq!((second.spki_sha256(), new), (first.spki_sha256(), false));
         assert_eq!(std::fs::metadata(&pending).expect("there").permissions().mode() & 0o777, 0o600);
     }
 }
