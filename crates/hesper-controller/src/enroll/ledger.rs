@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Again {
         /// The chain, PEM.
         chain_pem: String,
+        /// Its serial number.
+        serial: String,
     },
     /// Refuse.
     Refuse(Refusal),
@@ -65,8 +67,10 @@ pub(crate) fn redeem(enrollment: &Enrollment, redemption: &Redemption<'_>, now: 
         return Outcome::Refuse(Refusal::Mismatch);
     }
     match &enrollment.state {
-        EnrollmentState::Redeemed { spki_sha256, chain_pem, .. } if spki_sha256 == redemption.spki_sha256 => {
-            Outcome::Again { chain_pem: chain_pem.clone() }
+        EnrollmentState::Redeemed { spki_sha256, chain_pem, serial, .. }
+            if spki_sha256 == redemption.spki_sha256 =>
+        {
+            Outcome::Again { chain_pem: chain_pem.clone(), serial: serial.clone() }
         }
         EnrollmentState::Redeemed { spki_sha256, at, .. } => Outcome::Refuse(Refusal::AlreadyRedeemed {
             at: *at,
@@ -129,7 +133,7 @@ mod tests {
         let late = START + Duration::hours(3);
         assert_eq!(redeem(&enrollment(), &by("k"), START), Outcome::Issue);
         assert_eq!(redeem(&enrollment(), &by("k"), late), Outcome::Refuse(Refusal::Expired(late)));
-        let again = Outcome::Again { chain_pem: "chain of k".into() };
+        let again = Outcome::Again { chain_pem: "chain of k".into(), serial: "s".into() };
         assert_eq!(redeem(&redeemed_by("k"), &by("k"), START), again);
         assert_eq!(redeem(&redeemed_by("k"), &by("k"), late), again, "an answer lost shortly before the end");
         assert!(matches!(
@@ -156,7 +160,7 @@ mod tests {
                         current = redeemed_by(&key);
                         winner = Some(key);
                     }
-                    Outcome::Again { chain_pem } => {
+                    Outcome::Again { chain_pem, .. } => {
                         prop_assert_eq!(winner.as_ref(), Some(&key));
                         prop_assert_eq!(chain_pem, format!("chain of {key}"));
                     }

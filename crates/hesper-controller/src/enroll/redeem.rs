@@ -40,6 +40,12 @@ struct Asked {
     spki_sha256: String,
 }
 
+/// The certificate that the redeemer gets: issued now, or before and asked for again.
+struct Given {
+    chain_pem: String,
+    serial: String,
+}
+
 /// Redeems a token: the answer holds the certificate chain and the CA. Every attempt is audited.
 ///
 /// # Errors
@@ -58,9 +64,9 @@ async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
         }
         Err(refusal) => (None, Err(refusal)),
     };
-    record(state, call, asked.as_ref(), result.as_ref().err(), now);
-    let chain = result?;
-    Ok(Answer::data(json!({ "cert": chain, "ca": state.authority.ca.ca_pem() })))
+    record(state, call, asked.as_ref(), &result, now);
+    let given = result?;
+    Ok(Answer::data(json!({ "cert": given.chain_pem, "ca": state.authority.ca.ca_pem() })))
 }
 
 fn read(state: &State, request: &Request, now: OffsetDateTime) -> Result<Asked, ApiError> {
@@ -101,7 +107,7 @@ impl From<Refusal> for ApiError {
 }
 
 /// Decides, and writes what was decided only if nothing changed meanwhile; else decides again.
-async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<String, ApiError> {
+async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Given, ApiError> {
     for _ in 0..WRITE_ATTEMPTS {
         let enrollment = state.get::<Enrollment>(&asked.claims.jti);
         let enrollment = enrollment.ok_or_else(|| {
@@ -114,7 +120,7 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Str
         };
         match ledger::redeem(&enrollment.entity, &redemption, now) {
             Outcome::Refuse(refusal) => return Err(refusal.into()),
-            Outcome::Again { chain_pem } => return Ok(chain_pem),
+            Outcome::Again { chain_pem, serial } => return Ok(Given { chain_pem, serial }),
             Outcome::Issue => {}
         }
         let issued = issue(state, asked, now)?;
@@ -122,7 +128,7 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Str
         changes.update(&enrollment, &redeemed(&enrollment.entity, &issued, now));
         record_subject(state, asked, &issued, now, &mut changes)?;
         match state.commit(changes).await {
-            Ok(_) => return Ok(issued.chain_pem),
+            Ok(_) => return Ok(Given { chain_pem: issued.chain_pem, serial: issued.serial }),
             Err(WriteError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -213,19 +219,29 @@ fn revoke_other_keys(state: &State, subject: &str, key: &str, now: OffsetDateTim
     }
 }
 
-fn record(state: &State, call: &Call, asked: Option<&Asked>, error: Option<&ApiError>, now: OffsetDateTime) {
-    let (outcome, result) = match error {
+fn record(
+    state: &State,
+    call: &Call,
+    asked: Option<&Asked>,
+    result: &Result<Given, ApiError>,
+    now: OffsetDateTime,
+) {
+    let error = result.as_ref().err();
+    let (outcome, label) = match error {
         None => (AuditOutcome::Success, "success"),
         Some(e) if e.status.is_server_error() => (AuditOutcome::Failure, "failure"),
         Some(_) => (AuditOutcome::Denied, "denied"),
     };
-    state.metrics.enrollments.get_or_create(&vec![("result", result)]).inc();
+    state.metrics.enrollments.get_or_create(&vec![("result", label)]).inc();
     let mut event = Event::new(now, AuditKind::Enrollment, outcome).field("remote", call.remote.clone());
     if let Some(asked) = asked {
         event = event
             .actor(asked.claims.sub.clone())
             .field("method", json!(asked.claims.em))
             .field("keySha256", asked.spki_sha256.clone());
+    }
+    if let Ok(given) = result {
+        event = event.field("serial", given.serial.clone());
     }
     if let Some(error) = error {
         tracing::info!(code = error.code, reason = %error.message, "an enrollment was refused");
