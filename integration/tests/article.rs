@@ -152,6 +152,20 @@ fn the_article_works_as_published() {
         .cli(["edge", "update", "config", "kubeA.prometheus.svc-host.v1", "-d", &host_v1(&prometheus_a, "")])
         .ok();
 
+    // The operator sees where each is hosted now, and under which instance id.
+    for (service, instance, prometheus) in [
+        ("kubeA.prometheus.svc", "kubeA.ziti.id", &prometheus_a),
+        ("kubeB.prometheus.svc", "kubeB.prometheus.id", &prometheus_b),
+    ] {
+        let expected = [instance.to_owned(), format!("tcp:{}", prometheus.address())];
+        wait_until("the terminator is as configured", Stack::PATIENCE, || {
+            let filter = format!(r#"service.name = "{service}""#);
+            let listed = stack.cli(["edge", "list", "terminators", &filter, "-j"]).ok().json();
+            let [only] = listed["data"].as_array().map_or(&[][..], Vec::as_slice) else { return false };
+            ["identity", "address"].map(|field| only[field].as_str().unwrap_or_default()) == expected
+        });
+    }
+
     prometheus_b.wait_all_up("up", 1);
     let found = prometheus_a.wait_all_up(r#"up{job="mesh",cluster=""}"#, scraped.len());
     let mut services: Vec<_> = found.iter().map(|sample| sample.labels["service"].as_str()).collect();

@@ -108,9 +108,12 @@ pub(crate) fn update(
     now: OffsetDateTime,
 ) -> Result<Option<Terminator>, Refused> {
     let old = own_terminator(model, tag, &request.terminator_id)?;
+    let address = request.address.as_ref().unwrap_or(&old.address);
+    check_text("address", address, ADDRESS_MAX)?;
     let new = Terminator {
         cost: request.cost.map_or(Ok(old.cost), cost)?,
         precedence: precedence(&request.precedence)?.unwrap_or(old.precedence),
+        address: address.clone(),
         ..old.clone()
     };
     Ok((new != *old).then_some(Terminator { updated_at: now, ..new }))
@@ -323,8 +326,12 @@ mod tests {
             terminator_id: id.into(),
             cost,
             precedence: String::new(),
+            address: None,
         };
         assert_eq!(update(&model, TAG, &ask("t", None), NOW), Ok(None));
+        let moved = UpdateTerminatorRequest { address: Some("tcp:elsewhere:1".into()), ..ask("t", None) };
+        let moved = update(&model, TAG, &moved, NOW).expect("own").map(|t| t.address);
+        assert_eq!(moved.as_deref(), Some("tcp:elsewhere:1"));
         assert_eq!(update(&model, TAG, &ask("t", Some(3)), NOW).expect("own").map(|t| t.cost), Some(3));
         let (foreign, missing) =
             (update(&model, Tag([7; 8]), &ask("t", None), NOW), update(&model, TAG, &ask("x", None), NOW));

@@ -251,6 +251,8 @@ pub struct UpdateTerminatorRequest {
     pub cost: ::core::option::Option<u32>,
     #[prost(string, tag = "3")]
     pub precedence: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub address: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateTerminatorResponse {}
@@ -451,7 +453,7 @@ pub mod node_control_client {
                 .insert(GrpcMethod::new("hesper.control.v1.NodeControl", "Unbind"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes cost or precedence of a terminator of this session.
+        /// Changes cost, precedence or address of a terminator of this session.
         pub async fn update_terminator(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateTerminatorRequest>,
@@ -542,7 +544,7 @@ pub mod node_control_server {
             &self,
             request: tonic::Request<super::UnbindRequest>,
         ) -> std::result::Result<tonic::Response<super::UnbindResponse>, tonic::Status>;
-        /// Changes cost or precedence of a terminator of this session.
+        /// Changes cost, precedence or address of a terminator of this session.
         async fn update_terminator(
             &self,
             request: tonic::Request<super::UpdateTerminatorRequest>,

@@ -9,7 +9,7 @@ use crate::{
     target,
 };
 use hesper_model::entity::Precedence;
-use hesper_sdk::{BindError, BindOptions, Context, Incoming, Listener};
+use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -149,11 +149,17 @@ fn options(key: &BindingKey, binding: &Binding) -> BindOptions {
 }
 
 async fn update(listener: &Listener, key: &BindingKey, now: &Binding, wanted: &Binding) {
-    if (now.cost, now.precedence) == (wanted.cost, wanted.precedence) {
+    let told = |binding: &Binding| (binding.cost, binding.precedence, binding.address());
+    if told(now) == told(wanted) {
         return;
     }
-    if let Err(error) = listener.update(wanted.cost, wanted.precedence.map(sdk_precedence)).await {
-        tracing::warn!(service = %key.service, reason = %error, "cost and precedence are not changed yet");
+    let change = BindUpdate {
+        cost: wanted.cost,
+        precedence: wanted.precedence.map(sdk_precedence),
+        address: Some(wanted.address()),
+    };
+    if let Err(error) = listener.update(change).await {
+        tracing::warn!(service = %key.service, reason = %error, "cost, precedence and address are not changed yet");
     }
 }
 

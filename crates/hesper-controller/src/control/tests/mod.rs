@@ -206,6 +206,7 @@ async fn a_bind_policy_removed_takes_the_terminators_and_unbind_its_own_only() {
         terminator_id: world.terminators()[0].clone(),
         cost: Some(9),
         precedence: "failed".into(),
+        address: None,
     };
     binder.client.update_terminator(call("binder", update)).await.unwrap();
     assert_eq!(world.state.get::<Terminator>(&world.terminators()[0]).unwrap().entity.cost, 9);
