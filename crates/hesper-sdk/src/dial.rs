@@ -182,14 +182,15 @@ impl<'a> Dial<'a> {
                 && l.terminator_id == response.terminator_id
                 && l.binder_tag.0[..] == response.binder_tag[..]
         }) {
-            old.chosen_again(response, now);
+            old.chosen_again(response, now, session.watch);
             publish(old);
             return Ok(old.clone());
         }
-        let lease = Lease::new(self.key.clone(), session.node, response, now).map_err(|e| {
-            tracing::warn!(error = %e, "a grant is not usable");
-            tonic::Status::internal(e.to_string())
-        })?;
+        let lease =
+            Lease::new(self.key.clone(), session.node, response, now, session.watch).map_err(|e| {
+                tracing::warn!(error = %e, "a grant is not usable");
+                tonic::Status::internal(e.to_string())
+            })?;
         let lease = Arc::new(lease);
         self.inner.leases.remember(&lease);
         Ok(lease)

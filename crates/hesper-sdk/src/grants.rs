@@ -18,6 +18,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
+    time::Duration,
 };
 
 /// Part of a grant's life after which it is renewed, or chosen anew for new dials, in percent.
@@ -26,6 +27,8 @@ const RENEW_AT_PERCENT: u64 = 60;
 const RENEW_JITTER_PERCENT: u64 = 8;
 /// First and longest pause between failed renewals, seconds.
 const RETRY_SECS: (u64, u64) = (1, 15);
+/// Renewals after a new watch are spread over this time.
+const NEW_WATCH_SPREAD: Duration = Duration::from_secs(1);
 
 /// What a grant is cached by: service (as the program names it) and instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +82,39 @@ pub(crate) struct Tokens {
     pub(crate) life: Life,
 }
 
+/// When a lease is asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    /// The watch that this is about.
+    watch: u64,
+    /// Issued or renewed in that watch: a controller that was started again remembers no older grant, and could not revoke it.
+    known: bool,
+    /// Earliest next try, seconds since the epoch, and the pause after it.
+    next: u64,
+    pause: u64,
+}
+
+impl Renewal {
+    /// Of a grant that was just issued in this watch.
+    pub(crate) fn done(watch: u64) -> Self {
+        Self { watch, known: true, next: 0, pause: RETRY_SECS.0 }
+    }
+
+    /// How long to wait before a renewal that is due by now; `due` is when the grant's age asks for it. Notes the try.
+    pub(crate) fn take(&mut self, now: u64, watch: u64, due: u64, jitter: u8) -> Option<Duration> {
+        if self.watch != watch {
+            *self = Self { known: false, ..Self::done(watch) };
+        }
+        if now < self.next || (self.known && now < due) {
+            return None;
+        }
+        let spread = if self.next == 0 && !self.known { NEW_WATCH_SPREAD } else { Duration::ZERO };
+        self.next = now + spread.as_secs() + self.pause;
+        self.pause = (self.pause * 2).min(RETRY_SECS.1);
+        Some(spread * u32::from(jitter) / u32::from(u8::MAX))
+    }
+}
+
 /// A way to one terminator.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -99,8 +135,7 @@ pub(crate) struct Lease {
     spent: AtomicBool,
     revoked: AtomicBool,
     streams: Mutex<Vec<StreamHandle>>,
-    /// Earliest next try of a failed renewal, and the pause before it.
-    retry: Mutex<(u64, u64)>,
+    renewal: Mutex<Renewal>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +143,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lease {
-    /// From the controller's answer at `now`.
+    /// From the controller's answer at `now`, asked in this watch.
     ///
     /// # Errors
     /// The answer is not usable.
@@ -117,6 +152,7 @@ impl Lease {
         node: Arc<Node>,
         response: DialResponse,
         now: u64,
+        watch: u64,
     ) -> Result<Self, DialError> {
         let binder_tag = Tag::from_slice(&response.binder_tag).ok_or_else(|| DialError::Unavailable {
             message: "its answer to the dial is not understood (is it of another version?)".into(),
@@ -136,7 +172,7 @@ impl Lease {
             spent: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
             streams: Mutex::default(),
-            retry: Mutex::new((0, RETRY_SECS.0)),
+            renewal: Mutex::new(Renewal::done(watch)),
         })
     }
 
@@ -144,16 +180,20 @@ impl Lease {
         lock(&self.tokens).clone()
     }
 
-    /// The same way, renewed.
-    pub(crate) fn renew(&self, response: DialResponse, now: u64) {
+    /// The same way, renewed; asked in this watch.
+    pub(crate) fn renew(&self, response: DialResponse, now: u64, watch: u64) {
         *lock(&self.tokens) = Tokens { life: Life { begin: now, end: response.expires_at }, response };
-        *lock(&self.retry) = (0, RETRY_SECS.0);
+        let mut renewal = lock(&self.renewal);
+        // An answer that was asked for in an older watch may be of the controller that has since forgotten it.
+        if renewal.watch <= watch {
+            *renewal = Renewal::done(watch);
+        }
     }
 
     /// The controller chose the same way again.
-    pub(crate) fn chosen_again(&self, response: DialResponse, now: u64) {
+    pub(crate) fn chosen_again(&self, response: DialResponse, now: u64, watch: u64) {
         self.chosen.store(now, Relaxed);
-        self.renew(response, now);
+        self.renew(response, now, watch);
     }
 
     pub(crate) fn decide(&self, now: u64, connected: bool) -> Use {
@@ -188,14 +228,13 @@ impl Lease {
         !streams.is_empty()
     }
 
-    /// Is a renewal to be tried now? Notes the try.
-    pub(crate) fn take_due(&self, now: u64) -> bool {
-        let mut retry = lock(&self.retry);
-        let due = now >= lock(&self.tokens).life.due(self.jitter) && now >= retry.0 && self.is_live();
-        if due {
-            *retry = (now + retry.1, (retry.1 * 2).min(RETRY_SECS.1));
+    /// Is a renewal to be tried in this watch, and after which wait? Notes the try.
+    pub(crate) fn take_due(&self, now: u64, watch: u64) -> Option<Duration> {
+        if !self.is_live() {
+            return None;
         }
-        due
+        let due = lock(&self.tokens).life.due(self.jitter);
+        lock(&self.renewal).take(now, watch, due, self.jitter)
     }
 
     /// The grant ended before its time.
@@ -293,6 +332,36 @@ mod tests {
             (5000, 1000, false, Use::Cached),
         ] {
             assert_eq!(LIFE.decide(now, chosen, connected), expected, "{now} {chosen} {connected}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_is_tried_when_due_and_again_with_growing_pauses() {
+        let mut renewal = Renewal::done(1);
+        let mut tries = Vec::new();
+        for now in 1000..1250 {
+            tries.extend(renewal.take(now, 1, 1180, 255).map(|wait| (now, wait)));
+        }
+        let expected = [1180, 1181, 1183, 1187, 1195, 1210, 1225, 1240];
+        assert_eq!(tries, expected.map(|now| (now, Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_new_watch_renews_at_once_what_an_older_one_issued() {
+        for (jitter, wait) in [(0, Duration::ZERO), (51, Duration::from_millis(200)), (255, NEW_WATCH_SPREAD)]
+        {
+            let mut renewal = Renewal::done(1);
+            assert_eq!(renewal.take(1001, 1, 1180, jitter), None, "fresh");
+            assert_eq!(
+                renewal.take(1001, 2, 1180, jitter),
+                Some(wait),
+                "the new controller knows nothing of it"
+            );
+            assert_eq!(renewal.take(1002, 2, 1180, jitter), None, "being tried");
+            assert_eq!(renewal.take(1003, 2, 1180, jitter), Some(Duration::ZERO), "that failed");
+            assert_eq!(renewal.take(1003, 3, 1180, jitter), Some(wait), "another watch: no old pause counts");
+            renewal = Renewal::done(3);
+            assert_eq!(renewal.take(1003, 3, 1180, jitter), None, "renewed");
         }
     }
 }

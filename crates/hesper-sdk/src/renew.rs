@@ -7,6 +7,7 @@ use crate::{
 use hesper_overlay::passes::Pass;
 use hesper_proto::{control::DialRequest, overlay::RenewGrant};
 use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
 
 /// How often leases are looked at for renewal.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
@@ -43,19 +44,31 @@ pub(crate) fn publish(lease: &Lease) {
     }
 }
 
-/// Renews the leases that have streams, and forgets those that nobody needs.
+/// Renews the leases that have streams: when they are due, and all of them soon after each new watch, because a controller that was
+/// started again can revoke only what it has issued since. Forgets those that nobody needs.
 pub(crate) async fn keep(inner: Arc<Inner>) {
     let mut tick = tokio::time::interval(KEEP_EVERY);
+    let mut sessions = inner.session.subscribe();
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            // Its sender is in `inner`.
+            _ = sessions.changed() => {}
+        }
         let now = unix_now();
         let session = inner.session.borrow().clone();
         inner.leases.sweep(now, inner.connected());
         let Some(session) = session.filter(|s| s.connected) else { continue };
         for lease in inner.leases.all() {
-            if Arc::ptr_eq(&lease.node, &session.node) && lease.take_due(now) {
+            if !Arc::ptr_eq(&lease.node, &session.node) {
+                continue;
+            }
+            if let Some(wait) = lease.take_due(now, session.watch) {
                 let (session, inner) = (session.clone(), inner.clone());
-                tokio::spawn(async move { renew(&inner, &session, &lease).await });
+                tokio::spawn(async move {
+                    sleep(wait).await;
+                    renew(&inner, &session, &lease).await;
+                });
             }
         }
     }
@@ -71,7 +84,7 @@ async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
     let mut client = inner.client();
     match call(session, request, |r| async move { client.dial(r).await }).await {
         Ok(response) => {
-            lease.renew(response, unix_now());
+            lease.renew(response, unix_now(), session.watch);
             publish(lease);
         }
         Err(failure) if failure.unreachable => {
@@ -79,6 +92,15 @@ async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
                 service = lease.key.service,
                 reason = failure.message(),
                 "a grant is not yet renewed"
+            );
+        }
+        // Revoked while nobody could tell: by a controller that has forgotten the grant.
+        Err(failure) if failure.is_denied() => {
+            lease.revoke();
+            tracing::warn!(
+                service = lease.key.service,
+                reason = failure.message(),
+                "streams ended: a grant is not renewed"
             );
         }
         Err(failure) => {

@@ -64,6 +64,14 @@ impl Failure {
         matches!(self.refusal.as_str(), "NO_TERMINATORS" | "NO_ONLINE_TERMINATORS")
     }
 
+    /// Policy is against it.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(
+            (self.refusal.as_str(), self.code),
+            ("INVALID_SERVICE", _) | ("NO_PATH", Code::FailedPrecondition)
+        )
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -119,6 +127,9 @@ mod tests {
         ] {
             let failure = refused(code, refusal);
             assert!(!failure.unreachable, "{refusal}");
+            let of_policy =
+                refusal == "INVALID_SERVICE" || code == Code::FailedPrecondition && refusal == "NO_PATH";
+            assert_eq!(failure.is_denied(), of_policy, "{refusal}");
             let error = failure.into_dial();
             assert_eq!(error.kind(), kind, "{refusal}");
             assert!(error.to_string().contains("why"));
