@@ -6,7 +6,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -195,6 +195,24 @@ impl Stack {
     /// `kill -9` of the router, when it is a process of its own.
     pub fn kill_router(&mut self) {
         self.router = None;
+    }
+
+    /// SIGTERM to the controller, when it is a process of its own; how it ended.
+    ///
+    /// # Panics
+    /// When it is no process of its own, or does not end.
+    #[track_caller]
+    pub fn terminate_controller(&mut self) -> ExitStatus {
+        self.controller.take().expect("a controller of its own").terminate(Self::PATIENCE)
+    }
+
+    /// SIGTERM to the router, when it is a process of its own; how it ended.
+    ///
+    /// # Panics
+    /// When it is no process of its own, or does not end.
+    #[track_caller]
+    pub fn terminate_router(&mut self) -> ExitStatus {
+        self.router.take().expect("a router of its own").terminate(Self::PATIENCE)
     }
 
     /// The process that the controller is or runs in.
