@@ -5,11 +5,16 @@ use crate::{
     output::{Output, run},
     wait_until,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
+    fs::File,
     net::Ipv4Addr,
+    os::fd::AsFd,
+    panic::resume_unwind,
     path::Path,
     process::{self, Command},
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -71,6 +76,22 @@ impl Netns {
         let mut command = self.command(program);
         command.args(arguments);
         run(command, "", IP)
+    }
+
+    /// Runs a closure whose sockets are of this namespace, in a thread of its own.
+    ///
+    /// # Panics
+    /// Without root, or when the closure does.
+    #[track_caller]
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = Path::new("/run/netns").join(&self.name);
+        let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let enter = || move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+        let entered = || {
+            enter().expect("enter the namespace");
+            work()
+        };
+        thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Changes its network.

@@ -4,6 +4,7 @@ use crate::output::shown;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -139,6 +140,20 @@ impl Process {
             let left = left.unwrap_or_else(|| panic!("{} did not say in {within:?}: {what}", self.name));
             lines = log.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The address that it told for `name` when it was ready: `ready … NAME=ADDRESS …`.
+    ///
+    /// # Panics
+    /// When it did not tell any.
+    #[track_caller]
+    pub fn told(&self, name: &str) -> SocketAddr {
+        let lines = self.lines();
+        let ready =
+            lines.iter().filter_map(|line| line.strip_prefix("ready ")).flat_map(str::split_whitespace);
+        let address = ready.filter_map(|word| word.rsplit_once('=')).find(|(told, _)| *told == name);
+        let address = address.and_then(|(_, address)| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{} told no address of {name}: {lines:?}", self.name))
     }
 
     /// Its exit status if it has ended.

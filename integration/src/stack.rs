@@ -4,7 +4,7 @@ use crate::{Netns, Output, Process, binaries, free_port, netns::command_in, outp
 use std::{
     ffi::OsStr,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -331,6 +331,50 @@ impl Stack {
         let mut command = self.hesper(place, arguments);
         command.env("HESPER_LOG", LOG);
         Process::ours(name, command)
+    }
+
+    /// Starts `hesper tunnel` with these arguments and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn tunnel(&self, name: &str, arguments: &[&str]) -> Process {
+        self.tunnel_at(&self.place, name, arguments)
+    }
+
+    /// As [`tunnel`](Self::tunnel), elsewhere.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn tunnel_at(&self, place: &Place, name: &str, arguments: &[&str]) -> Process {
+        let mut process = self.node_at(place, name, [&["tunnel"], arguments].concat());
+        process.wait_for_line("it is ready", Self::PATIENCE, |line| line.starts_with("ready ").then_some(()));
+        process
+    }
+
+    /// Creates a service that leads to this address of its hosts (`host.v1`), with a policy by which `hosts` may bind it.
+    ///
+    /// # Panics
+    /// When a step fails.
+    #[track_caller]
+    pub fn publish(&self, service: &str, target: SocketAddr, hosts: &str) {
+        let config = format!(r#"{{"protocol":"tcp","address":"{}","port":{}}}"#, target.ip(), target.port());
+        let host = format!("{service}.host");
+        self.cli(["create", "config", &host, "host.v1", &config]).ok();
+        self.cli(["create", "service", service, "--configs", &host]).ok();
+        self.allow("Bind", service, hosts);
+    }
+
+    /// Creates the service-policy `SERVICE.dial` or `SERVICE.bind`.
+    ///
+    /// # Panics
+    /// When it cannot be created.
+    #[track_caller]
+    pub fn allow(&self, what: &str, service: &str, identities: &str) {
+        let (name, service) = (format!("{service}.{}", what.to_lowercase()), format!("@{service}"));
+        let roles = ["--service-roles", &service, "--identity-roles", identities];
+        self.cli([&["create", "service-policy", &name, what], &roles[..]].concat()).ok();
     }
 
     /// Starts a program of `examples/` that keeps running.
