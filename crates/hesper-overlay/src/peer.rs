@@ -187,10 +187,13 @@ impl Peer {
     /// Returns when something was sent and nothing at all came back for a while: a peer that lives acknowledges at once, however long
     /// its program takes to answer.
     async fn silent(&self) {
-        let before = self.heard();
-        tokio::time::sleep(SILENCE).await;
-        if self.heard() != before {
-            std::future::pending().await
+        loop {
+            let before = self.heard();
+            tokio::time::sleep(SILENCE).await;
+            if self.heard() == before {
+                return;
+            }
+            self.send(Frame::Probe(Probe {}));
         }
     }
 

@@ -151,7 +151,7 @@ impl<'a> Dial<'a> {
         let mut slot = slot.lock().await;
         let now = unix_now();
         let cached = slot.as_ref().filter(|l| !self.avoid.contains(&l.terminator_id)).cloned();
-        let decision = cached.as_ref().map_or(Use::Ask, |l| l.decide(now, self.inner.connected()));
+        let decision = cached.as_ref().map_or(Use::Ask, |l| l.decide(now, self.inner.open_watch()));
         match (decision, cached) {
             (Use::Cached, Some(lease)) => Ok(lease),
             (Use::Refresh, Some(lease)) => match self.ask(Some(&lease)).await {
@@ -293,7 +293,7 @@ impl<'a> Dial<'a> {
                 let message = format!("{}, and {message}", self.inner.problem());
                 Failed { error: DialError::Unavailable { message }, next: Next::GiveUp }
             }
-            code::GRANT_EXPIRED | code::GRANT_REVOKED | code::INVALID_GRANT => {
+            code::GRANT_EXPIRED | code::GRANT_REVOKED | code::INVALID_GRANT | code::INVALID_TERMINATOR => {
                 Failed { error: DialError::Refused { message }, next: Next::Ask }
             }
             _ => Failed { error: DialError::Refused { message }, next: Next::Avoid },

@@ -100,6 +100,10 @@ impl Renewal {
         Self { watch, known: true, next: 0, pause: RETRY_SECS.0 }
     }
 
+    fn is_known_in(&self, watch: u64) -> bool {
+        self.watch == watch && self.known
+    }
+
     /// How long to wait before a renewal that is due by now; `due` is when the grant's age asks for it. Notes the try.
     pub(crate) fn take(&mut self, now: u64, watch: u64, due: u64, jitter: u8) -> Option<Duration> {
         if self.watch != watch {
@@ -196,11 +200,15 @@ impl Lease {
         self.renew(response, now, watch);
     }
 
-    pub(crate) fn decide(&self, now: u64, connected: bool) -> Use {
+    /// `watch` is the one that is open, if one is.
+    pub(crate) fn decide(&self, now: u64, watch: Option<u64>) -> Use {
         if self.spent.load(Relaxed) {
             return Use::Ask;
         }
-        lock(&self.tokens).life.decide(now, self.chosen.load(Relaxed), connected)
+        let by_age = lock(&self.tokens).life.decide(now, self.chosen.load(Relaxed), watch.is_some());
+        let known = watch.is_none_or(|w| lock(&self.renewal).is_known_in(w));
+        // A stream by a grant that the controller has forgotten could not be revoked.
+        if by_age == Use::Cached && !known { Use::Refresh } else { by_age }
     }
 
     pub(crate) fn spend(&self) {

@@ -107,6 +107,11 @@ impl Inner {
         }
     }
 
+    /// The watch that is open now.
+    pub(crate) fn open_watch(&self) -> Option<u64> {
+        self.session.borrow().as_ref().filter(|s| s.connected).map(|s| s.watch)
+    }
+
     /// The last reason why the controller was not reached.
     pub(crate) fn problem(&self) -> String {
         lock(&self.problem).clone()
