@@ -6,7 +6,11 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
+    time::Duration,
 };
+
+/// A stream that ends by policy ends before its peer could be missed: that takes 30 s of silence.
+const BEFORE_IDLE: Duration = Duration::from_secs(20);
 
 /// Gives back whatever it is sent, on loopback, for as long as the test runs.
 fn echo() -> SocketAddr {
@@ -27,7 +31,7 @@ impl Conversation {
     /// Opens one; an error when it is refused.
     fn open(listener: SocketAddr) -> io::Result<Self> {
         let connection = TcpStream::connect(listener).expect("the tunneler listens");
-        connection.set_read_timeout(Some(Stack::PATIENCE))?;
+        connection.set_read_timeout(Some(BEFORE_IDLE))?;
         let mut conversation = Self(connection);
         conversation.goes_on()?;
         Ok(conversation)
@@ -182,15 +186,19 @@ fn a_policy_counts_from_when_it_is_made_to_when_it_is_removed() {
 #[test]
 fn a_disabled_identity_is_out_at_once() {
     let mesh = Mesh::start();
-    let (proxy, others) = (mesh.proxy(&mesh.client, &["one", "two"]), mesh.proxy(&mesh.other, &["two"]));
+    let (mut proxy, others) = (mesh.proxy(&mesh.client, &["one", "two"]), mesh.proxy(&mesh.other, &["two"]));
     let [one, two] = ["one", "two"].map(|service| proxy.told(service));
     let (first, second, mut unconcerned) = (soon(one), soon(two), soon(others.told("two")));
 
     mesh.stack.cli(["update", "identity", "client", "--disabled"]).ok();
     first.ends();
     second.ends();
-    for listener in [one, two] {
+    for (service, listener) in [("one", one), ("two", two)] {
         assert!(Conversation::open(listener).is_err());
+        let refusal = format!("a connection was refused service={service} ");
+        proxy.wait_for_line("it says why", Stack::PATIENCE, |line| {
+            (line.contains(&refusal) && line.ends_with("reason=identity 'client' is disabled")).then_some(())
+        });
     }
     unconcerned.goes_on().expect("another identity's");
     let advice = mesh.advice("client", "one");

@@ -276,6 +276,12 @@ impl Admission {
         take(&mut self.streams, |live| revoked.contains_key(&live.grant))
     }
 
+    /// Every grant that streams live by ended before its time. As [`revoke`](Self::revoke).
+    pub fn revoke_all(&mut self, now: u64) -> Vec<StreamId> {
+        let grants: Vec<String> = self.streams.values().map(|live| live.grant.clone()).collect();
+        self.revoke(now, grants.iter().map(String::as_str))
+    }
+
     /// Returns the streams whose grant has lapsed; they are forgotten here.
     pub fn expire(&mut self, now: u64) -> Vec<StreamId> {
         if !self.honours(now) && matches!(self.link, Link::Lost { back: Some(_), .. }) {

@@ -117,6 +117,16 @@ fn a_revocation_ends_streams_in_whatever_order_it_comes() {
 }
 
 #[test]
+fn all_are_revoked_when_the_node_itself_is_refused() {
+    let mut a = bob();
+    admit(&mut a, NOW, 1, &claims("g1")).unwrap();
+    admit(&mut a, NOW, 2, &claims("g2")).unwrap();
+    assert_eq!(a.revoke_all(NOW), vec![StreamId(1), StreamId(2)]);
+    assert_eq!(admit(&mut a, NOW, 3, &claims("g1")).unwrap_err().code(), code::GRANT_REVOKED);
+    admit(&mut a, NOW, 4, &claims("g3")).expect("a later grant");
+}
+
+#[test]
 fn revocations_are_forgotten_only_when_their_grants_are_over() {
     let mut a = bob();
     a.revoke(NOW, ["g"]);

@@ -132,6 +132,15 @@ impl Gate {
         end(handles, StreamError::Revoked);
     }
 
+    pub(crate) fn revoke_all(&self) {
+        let handles = {
+            let mut state = self.lock();
+            let ended = state.admission.revoke_all(unix_now());
+            state.take(&ended)
+        };
+        end(handles, StreamError::Revoked);
+    }
+
     pub(crate) fn expire(&self) {
         let handles = {
             let mut state = self.lock();

@@ -357,6 +357,11 @@ impl Node {
         self.inner.gate.revoke(grants);
     }
 
+    /// Ends every incoming stream: this node itself is refused.
+    pub fn revoke_all(&self) {
+        self.inner.gate.revoke_all();
+    }
+
     /// Streams open now: dialed from here, and hosted here.
     pub fn streams(&self) -> (usize, usize) {
         (self.inner.peers.streams(), self.inner.gate.streams())

@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// How long the controller may take to send its first update.
 const FIRST_UPDATE: Duration = Duration::from_secs(10);
@@ -45,6 +45,7 @@ pub(crate) async fn follow(inner: Arc<Inner>) {
         let status = watch(&inner, &mut token).await;
         let text = status::text(&status);
         disconnected(&inner, &text);
+        inner.set_refusal(Some(status).filter(is_refusal));
         // Once per reason, not once per attempt.
         if text != reported {
             tracing::warn!(reason = %text, "no watch at the controller; trying on");
@@ -56,6 +57,11 @@ pub(crate) async fn follow(inner: Arc<Inner>) {
         }
         sleep(backoff.next_wait()).await;
     }
+}
+
+/// Did the controller itself say no, whatever the state of the network?
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated)
 }
 
 fn disconnected(inner: &Inner, reason: &str) {
@@ -168,6 +174,7 @@ fn apply(inner: &Arc<Inner>, watch: u64, state: NodeState) -> Result<String, Str
         view.services = state.services;
     });
     forget_hosts_that_left(inner);
+    inner.set_refusal(None);
     inner.session.send_if_modified(|old| {
         let changed =
             !old.as_ref().is_some_and(|s| s.connected && s.watch == watch && Arc::ptr_eq(&s.node, &node));

@@ -196,11 +196,15 @@ impl<'a> Dial<'a> {
         Ok(lease)
     }
 
-    /// The session, once the watch is open.
+    /// The session, once the watch is open; the controller's own no is worth no patience.
     async fn session(&self) -> Result<Session, Failure> {
-        match tokio::time::timeout(CONTROLLER_PATIENCE, self.inner.connected_session()).await {
-            Ok(session) => Ok(session),
-            Err(_) => Err(tonic::Status::unavailable(self.inner.problem()).into()),
+        tokio::select! {
+            biased;
+            session = self.inner.connected_session() => Ok(session),
+            refusal = self.inner.refused() => Err(refusal.into()),
+            () = sleep(CONTROLLER_PATIENCE) => {
+                Err(tonic::Status::unavailable(self.inner.problem()).into())
+            }
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
     problem: Mutex<String>,
+    /// The controller's own no to the last watch: this identity is disabled, its certificate revoked.
+    refusal: watch::Sender<Option<Status>>,
 }
 
 pub(crate) fn unix_now() -> u64 {
@@ -70,6 +72,7 @@ impl Inner {
             closing,
             tasks: TaskTracker::new(),
             problem: Mutex::new("not yet tried".into()),
+            refusal: watch::Sender::new(None),
         }
     }
 
@@ -119,6 +122,26 @@ impl Inner {
 
     pub(crate) fn set_problem(&self, text: &str) {
         text.clone_into(&mut lock(&self.problem));
+    }
+
+    /// Takes note of the controller's no, or that there is none any more. It is no outage: what was granted before ends, also if
+    /// the routers have already cut this node off and no word of the other side comes through.
+    pub(crate) fn set_refusal(&self, refusal: Option<Status>) {
+        if refusal.is_some() {
+            self.nodes().iter().for_each(|node| node.revoke_all());
+            self.leases.all().iter().for_each(|lease| lease.revoke());
+        }
+        self.refusal.send_replace(refusal);
+    }
+
+    /// The controller's no, once it says it.
+    pub(crate) async fn refused(&self) -> Status {
+        let mut refusals = self.refusal.subscribe();
+        match refusals.wait_for(Option::is_some).await.map(|refusal| refusal.clone()) {
+            Ok(Some(refusal)) => refusal,
+            // The sender is in `self`.
+            _ => std::future::pending().await,
+        }
     }
 
     pub(crate) fn change_view(&self, change: impl FnOnce(&mut NodeView)) {
