@@ -59,11 +59,13 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn open(identity: &std::path::Path) -> anyhow::Result<Context> {
-    Context::from_identity_file(identity).with_context(|| format!("cannot use identity {}", identity.display()))
+    Context::from_identity_file(identity)
+        .with_context(|| format!("cannot use identity {}", identity.display()))
 }
 
 async fn serve(overlay: Context, service: &str) -> anyhow::Result<()> {
-    let app = Router::new().route("/hello/{name}", get(|Path(name): Path<String>| async move { format!("hello, {name}\n") }));
+    let app = Router::new()
+        .route("/hello/{name}", get(|Path(name): Path<String>| async move { format!("hello, {name}\n") }));
     let listener = overlay.bind(service).await.with_context(|| format!("cannot bind {service}"))?;
     println!("dark-axum serves {service}");
     axum::serve(listener, app).await.context("server ended")

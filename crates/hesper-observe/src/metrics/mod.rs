@@ -13,7 +13,7 @@ pub use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Unit},
 };
-pub use serve::{exposition, Health, ServeError, Serving, routes, serve_loopback};
+pub use serve::{Health, ServeError, Serving, exposition, routes, serve_loopback};
 
 use prometheus_client::registry::Registry as Inner;
 use std::{
