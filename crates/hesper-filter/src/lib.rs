@@ -89,6 +89,13 @@ impl Query {
         order::apply(self, items)
     }
 
+    /// Every path into an item that the predicate and the order name.
+    pub fn paths(&self) -> Vec<&str> {
+        let mut paths = self.predicate.paths();
+        paths.extend(self.sort.iter().map(|(path, _)| path.as_str()));
+        paths
+    }
+
     /// The size of a page; none = all.
     pub fn page_size(&self) -> Option<u64> {
         match self.limit {

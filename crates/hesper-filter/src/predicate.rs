@@ -26,6 +26,24 @@ pub enum Predicate {
     },
 }
 
+impl Predicate {
+    /// Every path into an item. What a sub-query names is inside of the list that it counts, and not here.
+    pub(crate) fn paths(&self) -> Vec<&str> {
+        match self {
+            Self::Constant(_) => Vec::new(),
+            Self::And(all) | Self::Or(all) => all.iter().flat_map(Self::paths).collect(),
+            Self::Not(inner) => inner.paths(),
+            Self::IsEmpty(path) | Self::Flag(path) => vec![path],
+            Self::Test { left, .. } => match left {
+                Operand::Path(path)
+                | Operand::AnyOf(path)
+                | Operand::AllOf(path)
+                | Operand::Count(path, _) => vec![path],
+            },
+        }
+    }
+}
+
 /// What is tested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {

@@ -26,16 +26,27 @@ pub(crate) fn list<E: Managed>(state: Arc<State>, call: Call) -> Reply {
         let items = model.table::<E>().iter().map(|e| render(e.as_ref(), &context));
         let items = items
             .filter(|item| roles.as_ref().is_none_or(|(roles, semantic)| in_roles(item, roles, *semantic)));
-        page(&call, items.collect())
+        page(&call, items.collect(), &fields::filterable(E::FIELDS))
     })
 }
 
 /// One page of items: filtered, sorted and cut as the query asks. Without a `sort by`, by name.
-pub(crate) fn page(call: &Call, mut items: Vec<Value>) -> Result<Answer, ApiError> {
+///
+/// # Errors
+/// The query is not understood, or names a field that is none of `known`: `not nome = "x"` must not mean everything.
+pub(crate) fn page(call: &Call, mut items: Vec<Value>, known: &[&str]) -> Result<Answer, ApiError> {
     items.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     let filter = call.query("filter").unwrap_or_default();
     let mut query = Query::parse(filter)
-        .map_err(|e| ApiError::filter(format!("the filter {filter:?} is not valid: {e}")))?;
+        .map_err(|e| ApiError::filter(format!("the filter '{filter}' is not valid: {e}")))?;
+    let is_known = |head: &str| known.contains(&head) || items.iter().any(|item| item.get(head).is_some());
+    let heads = query.paths().into_iter().filter_map(|path| path.split('.').next());
+    if let Some(unknown) = heads.into_iter().find(|head| !is_known(head)) {
+        let known = known.join(", ");
+        return Err(ApiError::filter(format!(
+            "the filter '{filter}' is not valid: there is no field '{unknown}'; there are {known}"
+        )));
+    }
     let number = |name: &str, value: &str| {
         value.parse::<u64>().map_err(|_| ApiError::field(name, json!(value), "must be a whole number"))
     };

@@ -67,6 +67,20 @@ fn known(model: &Model, kind: Kind, id: &str) -> Result<(), ApiError> {
     if exists(model, kind, id) { Ok(()) } else { Err(ApiError::not_found(kind, id)) }
 }
 
+/// The fields of an [`Advice`] that a filter may name.
+const ADVICE_FIELDS: [&str; 10] = [
+    "identity",
+    "service",
+    "identityRouterCount",
+    "serviceRouterCount",
+    "commonRouters",
+    "commonOnline",
+    "isDialAllowed",
+    "isBindAllowed",
+    "faults",
+    "text",
+];
+
 /// `GET /policy-advice?identity=<id>&service=<id>`: one pair, one side's pairs, or those of every identity. Each item also has
 /// the advisor's own words in `text`.
 pub(crate) fn advice(state: Arc<State>, call: Call) -> Reply {
@@ -94,7 +108,7 @@ pub(crate) fn advice(state: Arc<State>, call: Call) -> Reply {
             value["text"] = json!(advice.to_string());
             value
         });
-        page(&call, items.collect())
+        page(&call, items.collect(), &ADVICE_FIELDS)
     })
 }
 
@@ -116,7 +130,8 @@ pub(crate) fn router_attributes(state: Arc<State>, call: Call) -> Reply {
 fn attributes<'a>(call: &Call, of: impl Iterator<Item = &'a BTreeSet<String>>) -> Result<Answer, ApiError> {
     let all: BTreeSet<&String> = of.flatten().collect();
     // Items are objects for the filter, and plain texts in the answer.
-    let answer = page(call, all.into_iter().map(|id| json!({ "id": id, "name": id })).collect())?;
+    let answer =
+        page(call, all.into_iter().map(|id| json!({ "id": id, "name": id })).collect(), &["id", "name"])?;
     Ok(answer.map_items(|item| item["name"].take()))
 }
 

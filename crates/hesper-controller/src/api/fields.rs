@@ -81,6 +81,11 @@ impl Field {
     }
 }
 
+/// The fields that a filter may name.
+pub(crate) fn filterable(fields: &[Field]) -> Vec<&'static str> {
+    READ_ONLY.into_iter().chain(fields.iter().map(|f| f.name)).collect()
+}
+
 /// Why a value does not fit, as the end of "the field …".
 type Reason = String;
 

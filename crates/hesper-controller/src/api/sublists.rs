@@ -4,7 +4,7 @@ use super::{
     call::{Call, Reply},
     entities::page,
     error::ApiError,
-    fields::exists,
+    fields::{self, exists},
     kinds::{Managed, Shown, render},
 };
 use crate::state::State;
@@ -43,7 +43,7 @@ fn handler<P: Managed, C: Belongs<P>>(state: Arc<State>, call: Call) -> Reply {
         }
         let context = Shown::new(&model, &state);
         let items: Vec<Value> = C::of(&model, id).iter().map(|e| render(e.as_ref(), &context)).collect();
-        page(&call, items)
+        page(&call, items, &fields::filterable(C::FIELDS))
     })
 }
 

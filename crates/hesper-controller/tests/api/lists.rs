@@ -68,7 +68,9 @@ async fn filters_sort_and_page() {
 #[tokio::test]
 async fn bad_queries_are_refused() {
     let h = Harness::start().await;
-    for filter in ["name=", "name = \"a", "sort by", "limit x", "name ~ 1"] {
+    for filter in
+        ["name=", "name = \"a", "sort by", "limit x", "name ~ 1", "not nome = \"a\"", "sort by nome"]
+    {
         let (status, answer) = list(&h, "services", &[("filter", filter)]).await;
         assert_eq!(
             (status, code(&answer)),
