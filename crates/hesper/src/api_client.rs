@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use reqwest::{Method, StatusCode, Url};
-use rustls::ClientConfig;
+use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -167,7 +167,13 @@ impl Client {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        anyhow::anyhow!("cannot talk to the controller at {}: {cause}", self.base)
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => anyhow::anyhow!(
+                "the certificate of the controller at {} is not from the trusted authority: check the address and --ca, or log in again",
+                self.base
+            ),
+            _ => anyhow::anyhow!("cannot talk to the controller at {}: {cause}", self.base),
+        }
     }
 }
 
@@ -229,6 +235,18 @@ impl Session {
     }
 }
 
+/// The TLS error at the root of another. An [`io::Error`](std::io::Error) does not give the error it carries as its source.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        return Some(found);
+    }
+    let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match carried {
+        Some(carried) => tls_error(carried),
+        None => tls_error(error.source()?),
+    }
+}
+
 /// A refusal in OpenZiti's words: what was being done, the status, the code, and the field with its value and the reason.
 fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
@@ -260,7 +278,7 @@ fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> Strin
     let detail = match body.pointer("/error/cause") {
         Some(cause) if cause.get("field").is_some() => {
             let part = |name: &str| crate::output::cell(cause.get(name));
-            let value = match shortened(&part("value")) {
+            let value = match shortened(&listed(cause.get("value"))) {
                 none if none.is_empty() => none,
                 value => format!(" [{value}]"),
             };
@@ -269,6 +287,16 @@ fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> Strin
         _ => text("/error/message").unwrap_or("the answer gave no reason").to_owned(),
     };
     format!("{doing}. Status code: {status}, {code} - {detail}")
+}
+
+/// A list without the brackets and quotes of JSON, anything else as it is.
+fn listed(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Array(list)) => {
+            list.iter().map(|v| crate::output::cell(Some(v))).collect::<Vec<_>>().join(",")
+        }
+        other => crate::output::cell(other),
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -296,6 +324,9 @@ mod tests {
             text(Action::Creating, 400, &body),
             "error creating identities instance. Status code: 400 Bad Request, INVALID_FIELD - name [x] is taken"
         );
+        let body = json!({"error": {"code": "INVALID_FIELD", "message": "no",
+            "cause": {"field": "serviceRoles", "value": ["a", "#b"], "reason": "are wrong"}}});
+        assert!(text(Action::Updating, 400, &body).ends_with("serviceRoles [a,#b] are wrong"));
         let body = json!({"error": {"code": "CONFLICT", "message": "used by service s"}});
         assert_eq!(
             text(Action::Deleting, 409, &body),

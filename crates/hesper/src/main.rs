@@ -47,12 +47,32 @@ fn main() -> ExitCode {
 
 /// The chain on one line, once. The controller's refusals come in OpenZiti's words, which begin with "error" already.
 fn told(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
+    let text = one_line(&format!("{error:#}"));
     if text.starts_with("error ") { text } else { format!("error: {text}") }
+}
+
+/// What was typed and what others sent is repeated in messages; it must neither break the line nor command the terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.trim_end().chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_it_repeats() {
+        let error = anyhow::anyhow!("the name 'a\n\u{1b}[2Jb'\n").context("refused");
+        assert_eq!(told(&error), r"error: refused: the name 'a\n\u{1b}[2Jb'");
+    }
 }

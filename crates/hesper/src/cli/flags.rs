@@ -14,7 +14,7 @@ pub(crate) struct UsageError(pub(crate) String);
 /// How to talk to the controller and how to answer.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ApiArgs {
-    /// Use the login stored under this name
+    /// The name of the login, when several are stored [default: the last one]
     #[arg(short = 'i', long, value_name = "NAME")]
     pub(crate) cli_identity: Option<String>,
     /// Print the controller's answer as JSON
@@ -97,21 +97,26 @@ pub(crate) fn object_from(
     file: Option<&Path>,
     flag: &str,
 ) -> Result<Option<Map<String, Value>>> {
-    let (text, place) = match (inline, file) {
-        (None, None) => return Ok(None),
+    match (inline, file) {
+        (None, None) => Ok(None),
         (Some(_), Some(_)) => {
-            return Err(
-                UsageError(format!("give the JSON either in the command or with {flag}, not both")).into()
-            );
+            Err(UsageError(format!("give the JSON either in the command or with {flag}, not both")).into())
         }
-        (Some(text), None) => (text.to_owned(), "the JSON given".to_owned()),
+        (Some(text), None) => {
+            json_object(text).map(Some).map_err(|e| UsageError(format!("the JSON given: {e}")).into())
+        }
+        // The content of a file is not repeated: it may be the wrong file, and secret.
         (None, Some(path)) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            (text, path.display().to_string())
+            let wrong = |why: String| UsageError(format!("{}: {why}", path.display()));
+            match serde_json::from_str(&text) {
+                Ok(Value::Object(object)) => Ok(Some(object)),
+                Ok(_) => Err(wrong("a JSON object is needed".into()).into()),
+                Err(e) => Err(wrong(format!("invalid JSON ({e})")).into()),
+            }
         }
-    };
-    json_object(&text).map(Some).map_err(|e| UsageError(format!("{place}: {e}")).into())
+    }
 }
 
 /// The file that a new enrollment token goes to.
@@ -195,6 +200,14 @@ mod tests {
         }
         assert!(object_from(Some("{}"), Some(Path::new("/x")), "-f").is_err());
         assert_eq!(object_from(None, None, "-f").expect("nothing"), None);
+    }
+
+    #[test]
+    fn the_content_of_a_file_is_not_repeated() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "secret").expect("written");
+        let error = object_from(None, Some(file.path()), "-f").expect_err("no JSON").to_string();
+        assert!(error.contains("invalid JSON") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn conforms(schema: &Value, data: &Value) -> Result<(), ApiError> {
     let Err(faults) = config::validate(schema, data) else { return Ok(()) };
     let place = |path: &str| if path.is_empty() { "data".to_owned() } else { format!("data.{path}") };
     let Some((first, rest)) = faults.split_first() else { return Ok(()) };
-    let rest: String = rest.iter().map(|f| format!("; {}: {}", place(&f.path), f.reason)).collect();
+    let rest: String = rest.iter().map(|f| format!("; {} {}", place(&f.path), f.reason)).collect();
     Err(ApiError::field(place(&first.path), Value::Null, format!("{}{rest}", first.reason)))
 }
 
@@ -62,8 +62,8 @@ impl Managed for ConfigType {
     fn check(&self, old: Option<&Self>, model: &Model) -> Result<(), ApiError> {
         if old.is_some() && is_builtin(self.id.as_str()) {
             return Err(ApiError::conflict(format!(
-                "config-type {} is built in and cannot be changed",
-                self.name
+                "config-type '{}' is built in and cannot be changed",
+                self.id
             )));
         }
         let Some(schema) = &self.schema else { return Ok(()) };
