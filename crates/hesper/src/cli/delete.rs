@@ -1,21 +1,22 @@
 //! `delete`: by ids and names, or by filter.
 
-use super::flags::ApiArgs;
+use super::flags::{ApiArgs, UsageError};
 use crate::{
     api_client::{Action, NotFound, Session},
     edge::requests,
     output,
 };
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use hesper_model::entity::Kind;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What is deleted.
 #[derive(Args, Debug)]
 pub(crate) struct Targets {
     /// Ids or names; or the word 'where' and a filter: where 'name contains "test" limit none'
-    #[arg(required = true, value_name = "ID|NAME")]
+    #[arg(required = true, value_name = "ID|NAME", value_parser = NonEmptyStringValueParser::new())]
     targets: Vec<String>,
     /// Succeed although something named does not exist
     #[arg(long)]
@@ -83,6 +84,10 @@ impl DeleteCommand {
             Self::Terminator(t) => (Kind::Terminator, t),
             Self::Enrollment(t) => (Kind::Enrollment, t),
         };
+        if targets.targets == ["where"] {
+            let message = "'where' needs a filter behind it; what is itself called so is 'name:where'";
+            return Err(UsageError(message.to_owned()).into());
+        }
         let session = Session::open(&targets.api)?;
         let mut outcome = Outcome::default();
         match targets.targets.split_first() {
@@ -99,7 +104,8 @@ impl DeleteCommand {
 }
 
 async fn delete_named(session: &Session, kind: Kind, targets: &Targets, outcome: &mut Outcome) -> Result<()> {
-    for typed in &targets.targets {
+    let mut done = BTreeSet::new();
+    for typed in targets.targets.iter().filter(|typed| done.insert(typed.as_str())) {
         let ids = requests::matching(session, kind, typed).await?;
         match ids.as_slice() {
             [] => {

@@ -39,7 +39,7 @@ pub(crate) struct ListByRoleArgs {
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     role_filters: Vec<String>,
     /// How several roles combine
-    #[arg(long, value_enum, default_value = "AnyOf")]
+    #[arg(long, value_enum, value_name = "SEMANTIC", default_value = "AnyOf")]
     role_semantic: Semantic,
     #[command(flatten)]
     show: ShowArgs,
@@ -55,18 +55,18 @@ pub(crate) struct ListServicesArgs {
     as_identity: Option<String>,
 }
 
-/// Defines the arguments of `list <one> <relation> <id|name>`.
+/// Defines the arguments of `list <one> [<relation> <id|name>]`.
 macro_rules! related {
     ($name:ident, $kind:ident, $($relation:literal),+) => {
         /// What belongs to one entity.
         #[derive(Args, Debug)]
         pub(crate) struct $name {
-            /// What to list
-            #[arg(value_parser = [$($relation),+])]
-            relation: String,
+            /// What of it to list; without it, all entities of its kind are listed
+            #[arg(value_parser = [$($relation),+], requires = "target")]
+            relation: Option<String>,
             /// Id or name of the entity
             #[arg(value_name = "ID|NAME")]
-            target: String,
+            target: Option<String>,
             /// Which ones, in OpenZiti's filter language
             filter: Option<String>,
             #[command(flatten)]
@@ -75,7 +75,12 @@ macro_rules! related {
 
         impl $name {
             async fn run(self) -> Result<()> {
-                related(Kind::$kind, &self.relation, &self.target, self.filter.as_deref(), &self.show).await
+                match (self.relation, self.target) {
+                    (Some(relation), Some(target)) => {
+                        related(Kind::$kind, &relation, &target, self.filter.as_deref(), &self.show).await
+                    }
+                    _ => plain(Kind::$kind, ListArgs { filter: None, show: self.show }).await,
+                }
             }
         }
     };
@@ -141,8 +146,10 @@ pub(crate) enum ListCommand {
     #[command(visible_alias = "serps")]
     ServiceEdgeRouterPolicies(ListArgs),
     /// All terminators
+    #[command(alias = "terminator")]
     Terminators(ListArgs),
     /// All enrollments
+    #[command(alias = "enrollment")]
     Enrollments(ListArgs),
     /// Role attributes of identities
     IdentityRoleAttributes(ListArgs),
@@ -152,24 +159,24 @@ pub(crate) enum ListCommand {
     EdgeRouterRoleAttributes(ListArgs),
     /// How many there are of each
     Summary(ShowArgs),
-    /// What belongs to an identity
+    /// What belongs to an identity, or all identities
     Identity(OfIdentity),
-    /// What belongs to a service
+    /// What belongs to a service, or all services
     Service(OfService),
-    /// What uses a config
+    /// What uses a config, or all configs
     Config(OfConfig),
-    /// The configs of a type
+    /// The configs of a type, or all config types
     ConfigType(OfConfigType),
-    /// What a service policy matches
+    /// What a service policy matches, or all service policies
     #[command(visible_alias = "sp")]
     ServicePolicy(OfServicePolicy),
-    /// What belongs to an edge router
+    /// What belongs to an edge router, or all edge routers
     #[command(visible_alias = "er", alias = "gateway")]
     EdgeRouter(OfEdgeRouter),
-    /// What an edge router policy matches
+    /// What an edge router policy matches, or all edge router policies
     #[command(visible_alias = "erp")]
     EdgeRouterPolicy(OfEdgeRouterPolicy),
-    /// What a service edge router policy matches
+    /// What a service edge router policy matches, or all of them
     #[command(visible_alias = "serp")]
     ServiceEdgeRouterPolicy(OfServiceEdgeRouterPolicy),
 }
