@@ -6,7 +6,7 @@ use crate::serve::{
     quickstart, router,
 };
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use hesper_controller::home::DEFAULT_PORT;
 use hesper_router::RunOptions;
 use rand::Rng as _;
@@ -23,7 +23,7 @@ pub(crate) struct Administrator {
     /// Name of the first administrator
     #[arg(short = 'u', long, default_value = "admin")]
     pub(crate) username: String,
-    /// Password of the first administrator; better given by HESPER_PASSWORD or --password-file. Without any of them one is
+    /// Its password, for all on this machine to see; better use HESPER_PASSWORD or --password-file. Without any of them one is
     /// made up and shown once
     #[arg(short = 'p', long, conflicts_with = "password_file")]
     password: Option<String>,
@@ -165,9 +165,17 @@ pub(crate) struct RunRouterArgs {
     outage_grace: u64,
 }
 
+/// What may stand before the port of an address that nodes are given.
+fn host(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("'{text}' is neither a DNS name nor an IP address"))
+}
+
 fn advertised(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
+        Some((name, port)) if host(name).is_ok() && port.parse::<u16>().is_ok_and(|p| p != 0) => {
             Ok(text.to_owned())
         }
         _ => Err(format!("'{text}' is not of the form HOST:PORT")),
@@ -208,7 +216,7 @@ pub(crate) struct QuickstartArgs {
     #[arg(long, value_name = "PORT")]
     ctrl_port: Option<u16>,
     /// DNS name or IP address of the router [default: the controller's]
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = host)]
     router_address: Option<String>,
     /// UDP port of the router; 0 = a free one [default: 3022]
     #[arg(long, value_name = "PORT")]
@@ -219,7 +227,7 @@ pub(crate) struct QuickstartArgs {
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<String>,
     /// The router is called router-<INSTANCE>
-    #[arg(long, value_name = "INSTANCE", default_value = "quickstart")]
+    #[arg(long, value_name = "INSTANCE", default_value = "quickstart", value_parser = NonEmptyStringValueParser::new())]
     instance_id: String,
     /// Start no router
     #[arg(long)]
@@ -263,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_advertised_address_has_host_and_port() {
-        for bad in ["", "host", ":1", "host:", "host:0", "host:70000"] {
+        for bad in ["", "host", ":1", "a b:1", "host:", "host:0", "host:70000"] {
             assert!(advertised(bad).is_err(), "{bad}");
         }
         assert!(advertised("[::1]:3022").is_ok() && advertised("r.example:1").is_ok());

@@ -12,7 +12,7 @@ use hesper_controller::{bootstrap, home};
 use hesper_pki::files;
 use hesper_router::{Router, RouterHome, RunOptions};
 use std::{
-    net::UdpSocket,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -105,8 +105,11 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
 /// One of them cannot start.
 pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> {
     let new = !home.exists();
-    files::private_dir(home)?;
     let controller_home = home.join("controller");
+    if !home::is_initialised(&controller_home) {
+        ports_are_free(options)?;
+    }
+    files::private_dir(home)?;
     let generated_password = match prepare(&controller_home, options).await {
         Ok(generated) => generated,
         Err(e) => {
@@ -155,6 +158,24 @@ impl Quickstart {
         }
         self.controller.shutdown().await;
     }
+}
+
+/// A home remembers its address: one made for a port that somebody else has could only be thrown away.
+fn ports_are_free(options: &Options) -> Result<()> {
+    let address = options.ctrl_address.as_deref().unwrap_or(DEFAULT_ADDRESS);
+    let tcp = listen_address(address, options.ctrl_port.unwrap_or(home::DEFAULT_PORT));
+    TcpListener::bind(tcp).with_context(|| {
+        format!("cannot listen on TCP {tcp}: choose another --ctrl-port, or stop what listens there")
+    })?;
+    if options.no_router {
+        return Ok(());
+    }
+    let address = options.router_address.as_deref().unwrap_or(address);
+    let udp = listen_address(address, options.router_port.unwrap_or(DEFAULT_ROUTER_PORT));
+    UdpSocket::bind(udp).with_context(|| {
+        format!("cannot listen on UDP {udp}: choose another --router-port, or stop what listens there")
+    })?;
+    Ok(())
 }
 
 /// Makes the controller's home if there is none; returns the password if it had to be made up.
