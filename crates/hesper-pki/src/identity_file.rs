@@ -122,9 +122,9 @@ impl IdentityFile {
     /// Reads a file. One that others than its owner may read is accepted with a warning: it may be mounted that way.
     pub fn load(path: &Path) -> Result<Self, IdentityFileError> {
         let text = Zeroizing::new(files::read(path, MAX_FILE)?);
-        warn_if_open(path)?;
         let mut file: Self = serde_json::from_str(&text)
             .map_err(|source| IdentityFileError::Json { path: path.to_owned(), source })?;
+        warn_if_open(path)?;
         file.directory = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(file)
     }

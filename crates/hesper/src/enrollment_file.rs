@@ -5,7 +5,7 @@
 //! It stays through any failure after that (the controller is still down, the disk is full) until the controller has spoken.
 
 use anyhow::{Context, Result, bail};
-use hesper_client::enroll::{Enrolled, enroll_with_key};
+use hesper_client::enroll::{EnrollError, Enrolled, enroll_with_key};
 use hesper_pki::{
     files,
     key::{self, PrivateKey},
@@ -30,7 +30,7 @@ pub(crate) async fn enroll(jwt: &Path, out: &Path, told: &dyn Fn(&str)) -> Resul
     }
     let now = OffsetDateTime::now_utc();
     let token = files::read(jwt, MAX_FILE)?;
-    refuse_routers(&token, now).with_context(|| format!("cannot enroll with {}", jwt.display()))?;
+    check(token.trim(), now).with_context(|| format!("cannot enroll with {}", jwt.display()))?;
     let pending = pending_key(out);
     let (key, new) = key(&pending, told)?;
     let enrolled = match enroll_with_key(token.trim(), key, now).await {
@@ -47,16 +47,16 @@ pub(crate) async fn enroll(jwt: &Path, out: &Path, told: &dyn Fn(&str)) -> Resul
     Ok(enrolled)
 }
 
-/// The token of a router makes a router, not an identity; say so before it is used up.
-fn refuse_routers(token: &str, now: OffsetDateTime) -> Result<()> {
+/// Refuses what cannot become an identity before a key is made for it. The token of a router would be used up for nothing.
+fn check(token: &str, now: OffsetDateTime) -> Result<()> {
     let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-    match read_enrollment(token.trim(), seconds) {
+    match read_enrollment(token, seconds) {
         Ok(claims) if claims.em == EnrollmentMethod::Erott => {
             bail!("it is the token of an edge router: use 'hesper router enroll'")
         }
-        // Everything else is told by the enrollment itself, in its own words.
-        Ok(_) | Err(TokenError::Expired(_)) => Ok(()),
-        Err(_) => Ok(()),
+        Ok(_) => Ok(()),
+        Err(e @ TokenError::Expired(_)) => Err(EnrollError::Expired(e).into()),
+        Err(e) => Err(EnrollError::Token(e).into()),
     }
 }
 
@@ -75,9 +75,9 @@ fn key(pending: &Path, told: &dyn Fn(&str)) -> Result<(PrivateKey, bool)> {
             Ok((key, false))
         }
         Err(e) if e.not_found() => {
-            told("generating P-256 key");
             let key = key::generate()?;
             files::write_new(pending, key.to_pem().as_bytes())?;
+            told("generating P-256 key");
             Ok((key, true))
         }
         Err(e) => Err(e.into()),
