@@ -20,7 +20,7 @@ pub(crate) struct CreateConfig {
     /// Id or name of its type, such as intercept.v1 or host.v1
     #[arg(value_name = "TYPE")]
     config_type: String,
-    /// Its JSON
+    /// The config itself, a JSON object that the type's schema accepts
     #[arg(value_name = "JSON")]
     data: Option<String>,
     /// Read its JSON from this file

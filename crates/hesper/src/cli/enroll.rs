@@ -19,7 +19,14 @@ pub(crate) struct EnrollArgs {
     #[arg(short = 'o', long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// The kind of key
-    #[arg(short = 'a', long = "keyAlg", value_enum, default_value = "EC", ignore_case = true)]
+    #[arg(
+        short = 'a',
+        long = "keyAlg",
+        value_name = "ALGORITHM",
+        value_enum,
+        default_value = "EC",
+        ignore_case = true
+    )]
     key_algorithm: KeyAlgorithm,
     /// Kept for OpenZiti's scripts: the token file is always removed after success
     #[arg(long)]

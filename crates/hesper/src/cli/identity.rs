@@ -17,24 +17,24 @@ const TYPES: [&str; 3] = ["user", "device", "service"];
 #[derive(Args, Debug)]
 pub(crate) struct CreateIdentity {
     /// Its name; OpenZiti's older form `user|device|service NAME` is accepted too
-    #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "NAME"], hide_possible_values = true)]
+    #[arg(required = true, num_args = 1..=2, value_name = "NAME")]
     name: Vec<String>,
     #[command(flatten)]
     output: JwtOutput,
     /// Role attributes, comma separated
     #[arg(short = 'a', long, value_name = "ATTR", value_delimiter = ',')]
     role_attributes: Option<Vec<String>>,
-    /// May it use the management API?
+    /// It may use the management API
     #[arg(short = 'A', long)]
     admin: bool,
     /// An id in somebody else's system
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
     /// Precedence of the terminators it creates
-    #[arg(short = 'p', long, value_enum)]
+    #[arg(short = 'p', long, value_enum, value_name = "PRECEDENCE")]
     default_hosting_precedence: Option<Precedence>,
     /// Cost of the terminators it creates
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, value_name = "COST")]
     default_hosting_cost: Option<u16>,
     #[command(flatten)]
     tags: TagArgs,
@@ -89,7 +89,7 @@ pub(crate) struct UpdateIdentity {
     /// Role attributes, comma separated; '' removes all
     #[arg(short = 'a', long, value_name = "ATTR", value_delimiter = ',')]
     role_attributes: Option<Vec<String>>,
-    /// May it use the management API?
+    /// It may use the management API
     #[arg(short = 'A', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     admin: Option<bool>,
     /// Refuse it everywhere and end its streams
@@ -99,10 +99,10 @@ pub(crate) struct UpdateIdentity {
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
     /// Precedence of the terminators it creates
-    #[arg(short = 'p', long, value_enum)]
+    #[arg(short = 'p', long, value_enum, value_name = "PRECEDENCE")]
     default_hosting_precedence: Option<Precedence>,
     /// Cost of the terminators it creates
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, value_name = "COST")]
     default_hosting_cost: Option<u16>,
     #[command(flatten)]
     tags: TagArgs,

@@ -27,6 +27,10 @@ const DEFAULT_PORT: u16 = 1280;
 
 /// Logs in at a controller.
 #[derive(Args, Debug)]
+#[command(
+    after_help = "The password comes from --password-file, else from the environment variable HESPER_PASSWORD, else it is asked for. \
+    Logins are stored in $HESPER_CONFIG_DIR, by default ~/.config/hesper."
+)]
 pub(crate) struct LoginArgs {
     /// The controller: HOST, HOST:PORT or https://HOST:PORT
     #[arg(value_name = "HOST[:PORT]", default_value = "localhost:1280")]
@@ -34,7 +38,7 @@ pub(crate) struct LoginArgs {
     /// Who logs in
     #[arg(short = 'u', long)]
     username: Option<String>,
-    /// The password; better given by HESPER_PASSWORD, --password-file or when asked for
+    /// The password, for all on this machine to see; better use HESPER_PASSWORD, --password-file or be asked
     #[arg(short = 'p', long, conflicts_with = "password_file")]
     password: Option<String>,
     /// Read the password from the first line of this file
@@ -158,7 +162,9 @@ impl LoginArgs {
     async fn by_password(&self, url: &Url, authority: Authority) -> Result<(String, String, Value)> {
         let username = match &self.username {
             Some(name) => name.clone(),
-            None => ask("Enter username: ")?.context("no user name: give it with -u")?,
+            None => {
+                ask("Enter username: ")?.ok_or_else(|| UsageError("no user name: give it with -u".into()))?
+            }
         };
         let password = self.password(&username)?;
         let client = Client::new(url, tls::ca_client(&authority.pem)?, self.timeout())?;
@@ -186,7 +192,7 @@ impl LoginArgs {
         if let Some(path) = &self.password_file {
             return first_line(path);
         }
-        if let Ok(password) = std::env::var("HESPER_PASSWORD") {
+        if let Some(password) = std::env::var("HESPER_PASSWORD").ok().filter(|p| !p.is_empty()) {
             return Ok(password);
         }
         if !std::io::stdin().is_terminal() {

@@ -27,15 +27,18 @@ use anyhow::{Context, Result};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use hesper_observe::logs::{self, Base, Format};
 
+/// Behind the options of a command itself.
+const LAST: usize = 900;
+
 /// Zero-trust overlay network for telemetry: metrics and traces over a mesh that shows nothing.
 #[derive(Parser, Debug)]
 #[command(name = "hesper", version, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Log more, on standard error; twice for even more
-    #[arg(short = 'v', long, action = ArgAction::Count, global = true)]
+    #[arg(short = 'v', long, action = ArgAction::Count, global = true, display_order = LAST)]
     verbose: u8,
     /// The form of log lines: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true, display_order = LAST)]
     log_format: Format,
     /// What to do
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use hesper_model::entity::Kind;
 /// What every policy takes besides its roles.
 #[derive(Args, Debug)]
 struct PolicyFlags {
-    /// How several attributes combine
+    /// How several #attributes combine [default for a new policy: AnyOf]
     #[arg(long, value_enum)]
     semantic: Option<Semantic>,
     #[command(flatten)]

@@ -56,7 +56,7 @@ struct ServiceFlags {
     #[arg(short = 'c', long, value_name = "ID|NAME", value_delimiter = ',')]
     configs: Option<Vec<String>>,
     /// How one of several terminators is chosen
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "STRATEGY")]
     terminator_strategy: Option<Strategy>,
     /// End a stream without traffic for so many milliseconds; 0 = never
     #[arg(long, value_name = "MILLISECONDS")]
