@@ -11,7 +11,6 @@ use std::{
 };
 
 const USER: &str = "admin";
-const PASSWORD: &str = "correct horse battery staple";
 /// What long-running processes log: enough to understand a failure.
 const LOG: &str = "info,hesper=debug";
 
@@ -52,6 +51,8 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The administrator's password; the user name is `admin`.
+    pub const PASSWORD: &str = "correct horse battery staple";
     /// How long a condition may take to come true. Never reached when all is well.
     pub const PATIENCE: Duration = Duration::from_secs(60);
     /// How long one command of the command line may take.
@@ -109,7 +110,7 @@ impl Stack {
             USER,
         ];
         let mut init = stack.hesper(&stack.place, arguments);
-        init.env("HESPER_PASSWORD", PASSWORD);
+        init.env("HESPER_PASSWORD", Self::PASSWORD);
         run(init, "", Self::COMMAND).ok();
         stack.start_controller();
         stack.login();
@@ -145,7 +146,7 @@ impl Stack {
         let (home, address) = (self.path("home"), self.place.address.to_string());
         let (controller, router) = (self.controller_port.to_string(), self.router_port.to_string());
         let arguments = [
-            &["quickstart", "--home", &home, "-u", USER, "-p", PASSWORD][..],
+            &["quickstart", "--home", &home, "-u", USER, "-p", Self::PASSWORD][..],
             &["--ctrl-address", &address, "--ctrl-port", &controller],
             &["--router-address", &address, "--router-port", &router],
         ]
@@ -288,7 +289,7 @@ impl Stack {
     #[track_caller]
     pub fn login(&self) {
         let arguments = ["edge", "login", &self.controller_address(), "-u", USER, "-y"];
-        self.cli_with(arguments, &[("HESPER_PASSWORD", PASSWORD)], "").ok();
+        self.cli_with(arguments, &[("HESPER_PASSWORD", Self::PASSWORD)], "").ok();
     }
 
     /// Creates an identity with these role attributes, enrolls it, and gives the path of its identity file.
