@@ -14,7 +14,7 @@ pub(crate) struct UsageError(pub(crate) String);
 /// How to talk to the controller and how to answer.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ApiArgs {
-    /// The name of the login, when several are stored [default: the last one]
+    /// The name of the login, when several are stored
     #[arg(short = 'i', long, value_name = "NAME")]
     pub(crate) cli_identity: Option<String>,
     /// Print the controller's answer as JSON

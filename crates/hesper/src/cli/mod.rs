@@ -212,6 +212,23 @@ fn errors_instead_of_help(command: clap::Command) -> clap::Command {
 mod tests {
     use super::*;
 
+    fn described(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some(), "{path} is not described");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path} does not describe {}", argument.get_id());
+        }
+        for below in command.get_subcommands() {
+            described(below, &format!("{path} {}", below.get_name()));
+        }
+    }
+
+    #[test]
+    fn every_command_and_argument_is_described() {
+        let mut command = Cli::command();
+        command.build();
+        described(&command, "hesper");
+    }
+
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
