@@ -8,7 +8,7 @@ mod echo;
 mod metrics;
 
 use anyhow::Context as _;
-use hesper_sdk::{BindOptions, Context, Listener};
+use hesper_sdk::{Context, Listener};
 use metrics::Metrics;
 use std::time::Duration;
 
@@ -22,21 +22,21 @@ pub struct Reflectz {
     metrics: Metrics,
 }
 
-/// Binds both services. The metrics are bound under the identity's name as instance, so that a dialer may ask for exactly
-/// this one: `<identity name>@<service>`.
+/// Binds both services, each under the identity's name as instance, so that a dialer may ask for exactly this one:
+/// `<identity name>@<service>`.
 ///
 /// # Errors
 /// The mesh is not reachable, or a service may not be bound.
 pub async fn bind(overlay: &Context, service: &str, prometheus_service: &str) -> anyhow::Result<Reflectz> {
     overlay.ready(READY_DEADLINE).await.context("the mesh is not reachable")?;
-    let instance = overlay.state().borrow().identity_name.clone();
-    let options = BindOptions { instance: Some(instance), ..BindOptions::default() };
-    let reflect = overlay.bind(service).await.with_context(|| format!("cannot bind {service}"))?;
-    let scrape = overlay
-        .bind_with(prometheus_service, options)
-        .await
-        .with_context(|| format!("cannot bind {prometheus_service}"))?;
-    Ok(Reflectz { reflect, scrape, metrics: Metrics::default() })
+    let bind = async |service: &str| {
+        overlay.bind(service).await.with_context(|| format!("cannot bind {service}"))
+    };
+    Ok(Reflectz {
+        reflect: bind(service).await?,
+        scrape: bind(prometheus_service).await?,
+        metrics: Metrics::default(),
+    })
 }
 
 impl Reflectz {
