@@ -29,9 +29,8 @@ pub struct Reflectz {
 /// The mesh is not reachable, or a service may not be bound.
 pub async fn bind(overlay: &Context, service: &str, prometheus_service: &str) -> anyhow::Result<Reflectz> {
     overlay.ready(READY_DEADLINE).await.context("the mesh is not reachable")?;
-    let bind = async |service: &str| {
-        overlay.bind(service).await.with_context(|| format!("cannot bind {service}"))
-    };
+    let bind =
+        async |service: &str| overlay.bind(service).await.with_context(|| format!("cannot bind {service}"));
     Ok(Reflectz {
         reflect: bind(service).await?,
         scrape: bind(prometheus_service).await?,
