@@ -9,6 +9,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// Urgent updates that wait for one watch. One names many grants, so more than this is a peer that does not read.
@@ -145,6 +146,25 @@ pub(super) async fn feed<U>(
             () = changes.next(), if !due => due = true,
             () = sleep_until(not_before), if due => {}
             () = to.closed() => return Ended::Gone,
+        }
+    }
+}
+
+/// Runs one watch until its feed has ended, its peer reports no more, or the controller stops, which the peer is told. How the feed
+/// ended, if that was it.
+pub(super) async fn until_over<U>(
+    to: &mpsc::Sender<Result<U, Status>>,
+    feed: impl Future<Output = Ended>,
+    reports: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> Option<Ended> {
+    tokio::select! {
+        ended = feed => Some(ended),
+        () = reports => None,
+        () = stop.cancelled() => {
+            // There is room unless the peer does not read, and then it does not matter.
+            let _ = to.try_send(Err(Status::unavailable("the controller is stopping")));
+            None
         }
     }
 }

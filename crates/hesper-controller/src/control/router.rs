@@ -108,15 +108,7 @@ impl Watch {
             || control.pace(),
             || self.news(&mut last),
         );
-        let ended = tokio::select! {
-            ended = feed => Some(ended),
-            () = self.listen(&mut reports) => None,
-            () = control.stop.cancelled() => {
-                // There is room unless the router does not read, and then it does not matter.
-                let _ = self.to.try_send(Err(Status::unavailable("the controller is stopping")));
-                None
-            }
-        };
+        let ended = push::until_over(&self.to, feed, self.listen(&mut reports), &control.stop).await;
         if ended == Some(Ended::Slow) {
             control.metrics.slow.inc();
             tracing::warn!(router = %self.caller.router.name, "router cut off: it does not read");

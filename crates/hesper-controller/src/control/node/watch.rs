@@ -72,16 +72,7 @@ impl Watch {
             || control.pace(),
             || self.news(&mut last),
         );
-        let ended = tokio::select! {
-            ended = feed => Some(ended),
-            () = self.listen(&mut reports) => None,
-            () = control.stop.cancelled() => {
-                let bye = Status::unavailable("the controller is stopping");
-                // There is room unless the node does not read, and then it does not matter.
-                let _ = self.to.try_send(Err(bye));
-                None
-            }
-        };
+        let ended = push::until_over(&self.to, feed, self.listen(&mut reports), &control.stop).await;
         if ended == Some(Ended::Slow) {
             control.metrics.slow.inc();
             tracing::warn!(identity = %self.caller.identity.name, session = %self.opened.tag, "node cut off: it does not read");
