@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Every file that has definitions; imports are found from here.
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "hesper/control/v1/common.proto",
     "hesper/control/v1/node.proto",
     "hesper/control/v1/router.proto",
     "hesper/overlay/v1/attach.proto",
+    "hesper/overlay/v1/link.proto",
     "hesper/overlay/v1/stream.proto",
 ];
 

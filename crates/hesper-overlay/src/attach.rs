@@ -349,6 +349,12 @@ impl Task {
                     self.node.event(Event::PeerGone(tag));
                 }
             }
+            // Only a hint: what the peer does not answer proves it.
+            from_router::Message::PeerRestarted(restarted) => {
+                if let Some(tag) = Tag::from_slice(&restarted.tag) {
+                    self.node.event(Event::PeerGone(tag));
+                }
+            }
             from_router::Message::Pong(_) => {}
             from_router::Message::Accepted(_) => return Err(AttachError::Protocol("accepted twice")),
         }

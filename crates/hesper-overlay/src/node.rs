@@ -287,7 +287,7 @@ impl Node {
         for (slot, answer) in &mut answers {
             match timeout(PASS_DEADLINE, answer).await {
                 Ok(Ok(Ok(PeerAttached(true)))) => {
-                    let others = self.slots(&pass.routers).into_iter().filter(|s| s != slot);
+                    let others = self.slots(&pass.routers()).into_iter().filter(|s| s != slot);
                     let order = [*slot].into_iter().chain(others).collect();
                     self.inner.socket.update(|t| t.prefer(pass.peer, order));
                     return Ok(());
@@ -313,7 +313,7 @@ impl Node {
     fn show(&self, pass: &Pass) -> Vec<(Slot, oneshot::Receiver<crate::attach::PassAnswer>)> {
         self.inner.passes().insert(unix_now(), pass.clone());
         let attachments = lock(&self.inner.attachments);
-        let attached = pass.routers.iter().filter_map(|id| attachments.get(id));
+        let attached = pass.routers().into_iter().filter_map(|id| attachments.get(id));
         attached
             .filter(|a| *a.status.borrow() == Status::Attached)
             .filter_map(|a| {
@@ -324,9 +324,9 @@ impl Node {
             .collect()
     }
 
-    fn slots(&self, router_ids: &[String]) -> Vec<Slot> {
+    fn slots(&self, router_ids: &[&str]) -> Vec<Slot> {
         let attachments = lock(&self.inner.attachments);
-        router_ids.iter().filter_map(|id| attachments.get(id)).map(|a| a.slot).collect()
+        router_ids.iter().filter_map(|id| attachments.get(*id)).map(|a| a.slot).collect()
     }
 
     /// The connection to a hosting node, made now or found alive. Its pair must be open (see [`Self::present`]).

@@ -12,10 +12,23 @@ pub struct Pass {
     pub purpose: String,
     /// The signed text.
     pub token: String,
-    /// Routers that it names, best first.
-    pub routers: Vec<String>,
+    /// The ways that it opens, best first: this node's router and the peer's, one id where both are the same.
+    pub paths: Vec<Vec<String>>,
     /// End, seconds since the epoch.
     pub exp: u64,
+}
+
+impl Pass {
+    /// The routers that it is shown to, each once, best first.
+    pub fn routers(&self) -> Vec<&str> {
+        let mut routers: Vec<&str> = Vec::new();
+        for first in self.paths.iter().filter_map(|path| path.first()) {
+            if !routers.contains(&first.as_str()) {
+                routers.push(first);
+            }
+        }
+        routers
+    }
 }
 
 impl std::fmt::Debug for Pass {
@@ -48,9 +61,9 @@ impl PassBook {
         self.passes.remove(&(peer, purpose.to_owned()));
     }
 
-    /// The passes that name this router.
+    /// The passes to show to this router.
     pub fn of_router(&self, router_id: &str) -> Vec<Pass> {
-        self.passes.values().filter(|p| p.routers.iter().any(|r| r == router_id)).cloned().collect()
+        self.passes.values().filter(|p| p.routers().contains(&router_id)).cloned().collect()
     }
 }
 
@@ -63,7 +76,7 @@ mod tests {
             peer: Tag([peer; 8]),
             purpose: purpose.into(),
             token: format!("{peer}{purpose}{exp}"),
-            routers: routers.iter().map(|r| (*r).to_owned()).collect(),
+            paths: routers.iter().map(|r| vec![(*r).to_owned()]).collect(),
             exp,
         }
     }

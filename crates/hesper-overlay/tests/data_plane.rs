@@ -58,7 +58,16 @@ impl Pair {
     fn header(&self, life: u64) -> (DialHeader, String) {
         let (grant, jti) = self.world.grant(&self.a, &self.b, T, life);
         let app_data = r#"{"dst_port":9100}"#.into();
-        (DialHeader { service_id: "svc".into(), terminator_id: T.into(), grant, app_data }, jti)
+        (
+            DialHeader {
+                service_id: "svc".into(),
+                terminator_id: T.into(),
+                grant,
+                app_data,
+                datagrams: false,
+            },
+            jti,
+        )
     }
 
     /// A stream, seen from both sides.
@@ -135,6 +144,7 @@ async fn many_streams_share_one_connection_and_do_not_mix() {
             let (grant, jti) = pair.world.grant(&pair.a, &pair.b, T, 300);
             (
                 DialHeader {
+                    datagrams: false,
                     service_id: "svc".into(),
                     terminator_id: T.into(),
                     grant,
@@ -322,8 +332,13 @@ async fn a_stream_ends_when_its_grant_lapses_unless_renewed() {
     let (tx, mut arrivals) = mpsc::channel(4);
     pair.b.node.bind(TerminatorId::new("t2"), ServiceId::new("svc"), tx);
     let (grant, _) = pair.world.grant(&pair.a, &pair.b, "t2", 3);
-    let header =
-        DialHeader { service_id: "svc".into(), terminator_id: "t2".into(), grant, app_data: String::new() };
+    let header = DialHeader {
+        service_id: "svc".into(),
+        terminator_id: "t2".into(),
+        grant,
+        app_data: String::new(),
+        datagrams: false,
+    };
     let accept = async { arrivals.recv().await.unwrap().accept().await.unwrap() };
     let (kept, mut kept_b) = tokio::join!(peer.open(header, Box::new(()), LONG), accept);
     let mut kept = kept.unwrap();

@@ -79,7 +79,7 @@ pub(crate) fn pass(
     if claims.b == claims.a {
         return Err(Refusal::SamePeer);
     }
-    if !claims.routers.contains(here) {
+    if !claims.paths.iter().flatten().any(|r| r == here) {
         return Err(Refusal::OtherRouter);
     }
     Ok(claims)
@@ -127,8 +127,8 @@ mod tests {
     }
 
     fn pass_claims() -> PassClaims {
-        let routers = vec![EdgeRouterId::new("r1"), EdgeRouterId::new("r2")];
-        PassClaims { jti: "p".into(), a: A, b: B, routers, cnf: "k1".into(), iat: NOW - 10, exp: NOW + 100 }
+        let paths = vec![vec![EdgeRouterId::new("r1")], vec![EdgeRouterId::new("r2")]];
+        PassClaims { jti: "p".into(), a: A, b: B, paths, cnf: "k1".into(), iat: NOW - 10, exp: NOW + 100 }
     }
 
     fn verifier(signer: &Signer) -> Verifier {
@@ -175,8 +175,8 @@ mod tests {
         assert_eq!(try_pass(|c| (c.a, c.b) = (B, A)), Err(Refusal::OtherDialer), "the binder presents none");
         assert_eq!(try_pass(|c| c.cnf = "k2".into()), Err(Refusal::OtherKey(PASS)));
         assert_eq!(try_pass(|c| c.b = A), Err(Refusal::SamePeer));
-        assert_eq!(try_pass(|c| c.routers = vec![EdgeRouterId::new("r1")]), Err(Refusal::OtherRouter));
-        assert_eq!(try_pass(|c| c.routers.clear()), Err(Refusal::OtherRouter));
+        assert_eq!(try_pass(|c| c.paths = vec![vec![EdgeRouterId::new("r1")]]), Err(Refusal::OtherRouter));
+        assert_eq!(try_pass(|c| c.paths.clear()), Err(Refusal::OtherRouter));
         assert!(matches!(try_pass(|c| c.exp = NOW), Err(Refusal::Token(PASS, TokenError::Expired(_)))));
     }
 
@@ -195,6 +195,7 @@ mod tests {
             aud: IdentityId::new("bob"),
             service: hesper_model::id::ServiceId::new("s"),
             terminator: hesper_model::id::TerminatorId::new("t"),
+            tag: A,
             cnf: "k1".into(),
             iat: NOW,
             exp: NOW + 10,

@@ -179,7 +179,7 @@ async fn send_status(sessions: &Sessions, reports: &mpsc::Sender<RouterReport>) 
     loop {
         changes.mark_unchanged();
         let attached = sessions.tags().iter().map(|tag| tag.0.to_vec()).collect();
-        let status = RouterStatus { attached, draining: sessions.is_draining() };
+        let status = RouterStatus { attached, draining: sessions.is_draining(), links: Vec::new() };
         if reports.send(report(router_report::Report::Status(status))).await.is_err() {
             return;
         }

@@ -140,6 +140,8 @@ mod tests {
             tag: b"a-router".to_vec(),
             knock_secret: vec![0xa5; 32],
             token_keys: vec![TokenKey { kid: "k".into(), ed25519: vec![7; 32] }],
+            peers: Vec::new(),
+            trust: None,
         }
     }
 

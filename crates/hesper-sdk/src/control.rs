@@ -12,8 +12,8 @@ use hesper_overlay::{
 };
 use hesper_pki::token::Verifier;
 use hesper_proto::control::{
-    AttachPoint, Attached, NodeHello, NodeReport, NodeSession, NodeState, NodeUpdate, Revoked, TokenKey,
-    node_report, node_update,
+    AttachPoint, Attached, AttachedRouter, NodeHello, NodeReport, NodeSession, NodeState, NodeUpdate,
+    Revoked, TokenKey, node_report, node_update,
 };
 use std::{
     sync::{Arc, PoisonError},
@@ -126,15 +126,15 @@ async fn run(
                     }
                 }
                 Ok(Some(NodeUpdate { update: Some(node_update::Update::Revoked(revoked)) })) => revoke(inner, &revoked),
-                // A word of a newer controller.
-                Ok(Some(NodeUpdate { update: None })) => {}
+                // Renewals bring new paths in any case; a word of a newer controller.
+                Ok(Some(NodeUpdate { update: Some(node_update::Update::Reroute(_)) | None })) => {}
                 Ok(None) => return Status::unavailable("the controller ended the watch"),
                 Err(status) => return status,
             },
             () = sleep(FIRST_UPDATE), if first => return Status::deadline_exceeded("the controller sends no state"),
             _ = attached.changed() => {
-                let router_ids = attached_ids(&attached.borrow_and_update());
-                let report = NodeReport { report: Some(node_report::Report::Attached(Attached { router_ids })) };
+                let routers = attached_routers(&attached.borrow_and_update());
+                let report = NodeReport { report: Some(node_report::Report::Attached(Attached { routers })) };
                 if reports.send(report).await.is_err() {
                     return Status::unavailable("the controller takes no reports");
                 }
@@ -143,8 +143,9 @@ async fn run(
     }
 }
 
-fn attached_ids(states: &[AttachState]) -> Vec<String> {
-    states.iter().filter(|s| s.attached).map(|s| s.router_id.clone()).collect()
+fn attached_routers(states: &[AttachState]) -> Vec<AttachedRouter> {
+    let attached = states.iter().filter(|s| s.attached);
+    attached.map(|s| AttachedRouter { router_id: s.router_id.clone(), rtt_micros: 0 }).collect()
 }
 
 fn revoke(inner: &Inner, revoked: &Revoked) {

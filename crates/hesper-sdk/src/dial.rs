@@ -220,6 +220,7 @@ impl<'a> Dial<'a> {
         self.stage("the answer of the hosting program");
         let tokens = lease.tokens();
         let header = DialHeader {
+            datagrams: false,
             service_id: lease.service_id.clone(),
             terminator_id: lease.terminator_id.clone(),
             grant: tokens.response.grant.clone(),
@@ -264,7 +265,13 @@ impl<'a> Dial<'a> {
     }
 
     fn why_not_attached(&self, lease: &Lease) -> String {
-        let named = lease.tokens().response.router_ids;
+        let named: Vec<_> = lease
+            .tokens()
+            .response
+            .paths
+            .into_iter()
+            .filter_map(|p| p.router_ids.into_iter().next())
+            .collect();
         let states = lease.node.attached().borrow().clone();
         let reasons: Vec<_> = states
             .iter()

@@ -19,7 +19,7 @@ pub(crate) fn pass(lease: &Lease) -> Pass {
         peer: lease.binder_tag,
         purpose: lease.purpose.clone(),
         token: tokens.response.pass,
-        routers: tokens.response.router_ids,
+        paths: tokens.response.paths.into_iter().map(|p| p.router_ids).collect(),
         exp: tokens.life.end,
     }
 }

@@ -14,7 +14,7 @@ use hesper_pki::{
     token::{GrantClaims, PassClaims},
 };
 use hesper_policy::Model;
-use hesper_proto::control::DialResponse;
+use hesper_proto::control::{DialResponse, Path};
 use rand::Rng;
 use tonic::Code;
 
@@ -77,7 +77,7 @@ pub(super) fn issue(
         terminator_id: route.terminator.to_string(),
         binder_id: route.pair.binder.to_string(),
         binder_tag: route.binder_tag.0.to_vec(),
-        router_ids: route.routers.iter().map(ToString::to_string).collect(),
+        paths: route.routers.iter().map(|id| Path { router_ids: vec![id.to_string()] }).collect(),
     })
 }
 
@@ -94,6 +94,7 @@ fn sign(
         aud: route.pair.binder.clone(),
         service: route.pair.service.clone(),
         terminator: route.terminator.clone(),
+        tag: to.tag,
         cnf: to.spki_sha256.to_owned(),
         iat,
         exp,
@@ -102,7 +103,7 @@ fn sign(
         jti: id.to_owned(),
         a: to.tag,
         b: route.binder_tag,
-        routers: route.pass_routers.clone(),
+        paths: route.pass_routers.iter().map(|id| vec![id.clone()]).collect(),
         cnf: to.spki_sha256.to_owned(),
         iat,
         exp,

@@ -153,6 +153,8 @@ impl Watch {
             tag: self.secret.tag.0.to_vec(),
             knock_secret: self.secret.knock_secret.to_vec(),
             token_keys: token_keys(&self.state),
+            peers: Vec::new(),
+            trust: None,
         };
         if last.as_ref().is_some_and(|before| RouterState { revision: now.revision, ..before.clone() } == now)
         {

@@ -81,6 +81,7 @@ impl Picture {
             token_keys: token_keys.to_vec(),
             routers: self.attach_points(told),
             services: self.services_of(told.identity),
+            trust: None,
         })
     }
 
@@ -192,8 +193,12 @@ fn hosts(model: &Model, sessions: &Sessions) -> HashMap<ServiceId, Vec<ServiceHo
 
 /// Do the two say the same, whatever the revision they were computed from?
 pub(crate) fn same(a: &NodeState, b: &NodeState) -> bool {
-    let NodeState { revision: _, session, token_keys, routers, services } = a;
-    *session == b.session && *token_keys == b.token_keys && *routers == b.routers && *services == b.services
+    let NodeState { revision: _, session, token_keys, routers, services, trust } = a;
+    *session == b.session
+        && *token_keys == b.token_keys
+        && *routers == b.routers
+        && *services == b.services
+        && *trust == b.trust
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ impl World {
             aud: to.id.clone(),
             service: ServiceId::new("svc"),
             terminator: TerminatorId::new(terminator),
+            tag: from.tag,
             cnf: from.cnf.clone(),
             iat: now,
             exp: now + life,
@@ -121,7 +122,7 @@ impl World {
             jti: "pass".into(),
             a: from.tag,
             b: to.tag,
-            routers: routers.iter().map(|r| hesper_model::id::EdgeRouterId::new(&r.id)).collect(),
+            paths: routers.iter().map(|r| vec![hesper_model::id::EdgeRouterId::new(&r.id)]).collect(),
             cnf: from.cnf.clone(),
             iat: now,
             exp: now + 300,
@@ -130,7 +131,7 @@ impl World {
             peer: to.tag,
             purpose: "t".into(),
             token: self.signer.sign(&claims).unwrap(),
-            routers: routers.iter().map(|r| r.id.clone()).collect(),
+            paths: routers.iter().map(|r| vec![r.id.clone()]).collect(),
             exp: claims.exp,
         }
     }

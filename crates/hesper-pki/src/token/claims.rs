@@ -69,6 +69,8 @@ pub struct GrantClaims {
     pub service: ServiceId,
     /// Which terminator of it.
     pub terminator: TerminatorId,
+    /// Tag of the dialer's session: where the binder's packets for it go.
+    pub tag: Tag,
     /// SHA-256 of the dialer's SubjectPublicKeyInfo, lower-case hexadecimal.
     pub cnf: String,
     /// Begin, seconds since the epoch.
@@ -87,8 +89,8 @@ pub struct PassClaims {
     pub a: Tag,
     /// The binder's tag.
     pub b: Tag,
-    /// The routers that may carry it.
-    pub routers: Vec<EdgeRouterId>,
+    /// The ways that it opens, best first: each the dialer's router and the binder's, one id where both are the same.
+    pub paths: Vec<Vec<EdgeRouterId>>,
     /// SHA-256 of the dialer's SubjectPublicKeyInfo, lower-case hexadecimal.
     pub cnf: String,
     /// Begin, seconds since the epoch.

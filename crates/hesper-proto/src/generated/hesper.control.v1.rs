@@ -9,6 +9,16 @@ pub struct TokenKey {
     #[prost(bytes = "vec", tag = "2")]
     pub ed25519: ::prost::alloc::vec::Vec<u8>,
 }
+/// Which CAs count, and which of them issues.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trust {
+    /// Certificates of every CA now trusted, PEM.
+    #[prost(string, tag = "1")]
+    pub ca_pem: ::prost::alloc::string::String,
+    /// SHA-256 of the issuing CA's certificate (DER), 32 bytes. Whoever holds a leaf of another CA renews it now.
+    #[prost(bytes = "vec", tag = "2")]
+    pub issuer_sha256: ::prost::alloc::vec::Vec<u8>,
+}
 /// A certificate renewal: the new key never leaves its owner.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
@@ -25,14 +35,14 @@ pub struct RenewResponse {
     #[prost(string, tag = "2")]
     pub ca_pem: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeReport {
     #[prost(oneof = "node_report::Report", tags = "1, 2")]
     pub report: ::core::option::Option<node_report::Report>,
 }
 /// Nested message and enum types in `NodeReport`.
 pub mod node_report {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Report {
         #[prost(message, tag = "1")]
         Hello(super::NodeHello),
@@ -50,14 +60,22 @@ pub struct NodeHello {
     #[prost(string, tag = "2")]
     pub client: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attached {
-    #[prost(string, repeated, tag = "1")]
-    pub router_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "1")]
+    pub routers: ::prost::alloc::vec::Vec<AttachedRouter>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttachedRouter {
+    #[prost(string, tag = "1")]
+    pub router_id: ::prost::alloc::string::String,
+    /// Smoothed round-trip time to it; 0 = not yet measured.
+    #[prost(uint32, tag = "2")]
+    pub rtt_micros: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeUpdate {
-    #[prost(oneof = "node_update::Update", tags = "1, 2")]
+    #[prost(oneof = "node_update::Update", tags = "1, 2, 3")]
     pub update: ::core::option::Option<node_update::Update>,
 }
 /// Nested message and enum types in `NodeUpdate`.
@@ -68,6 +86,8 @@ pub mod node_update {
         State(super::NodeState),
         #[prost(message, tag = "2")]
         Revoked(super::Revoked),
+        #[prost(message, tag = "3")]
+        Reroute(super::Reroute),
     }
 }
 /// Everything a node needs to know, whole, each time it changes.
@@ -86,6 +106,8 @@ pub struct NodeState {
     /// Services that this identity may dial or bind, ordered by name.
     #[prost(message, repeated, tag = "5")]
     pub services: ::prost::alloc::vec::Vec<Service>,
+    #[prost(message, optional, tag = "6")]
+    pub trust: ::core::option::Option<Trust>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeSession {
@@ -166,6 +188,19 @@ pub struct Revoked {
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
+/// Better paths are known for these grants, or those that were known are gone: renew them soon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reroute {
+    #[prost(string, repeated, tag = "1")]
+    pub grant_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A way through the mesh: the router that the dialer is attached to and the one that the binder is attached to; one id where
+/// both are the same.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Path {
+    #[prost(string, repeated, tag = "1")]
+    pub router_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DialRequest {
     /// Service name or id.
@@ -184,7 +219,7 @@ pub struct DialRequest {
     #[prost(string, tag = "5")]
     pub sticky_terminator_id: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DialResponse {
     /// For the binder (see hesper-pki, `token`).
     #[prost(string, tag = "1")]
@@ -207,9 +242,9 @@ pub struct DialResponse {
     pub binder_id: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "8")]
     pub binder_tag: ::prost::alloc::vec::Vec<u8>,
-    /// Routers that both sides are attached to and policy allows, best first.
-    #[prost(string, repeated, tag = "9")]
-    pub router_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ways that policy allows and that work now, best first.
+    #[prost(message, repeated, tag = "9")]
+    pub paths: ::prost::alloc::vec::Vec<Path>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BindRequest {
@@ -941,14 +976,14 @@ pub mod node_control_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouterReport {
     #[prost(oneof = "router_report::Report", tags = "1, 2")]
     pub report: ::core::option::Option<router_report::Report>,
 }
 /// Nested message and enum types in `RouterReport`.
 pub mod router_report {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Report {
         #[prost(message, tag = "1")]
         Hello(super::RouterHello),
@@ -965,7 +1000,7 @@ pub struct RouterHello {
     pub client: ::prost::alloc::string::String,
 }
 /// Sent on change and every 10 s.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouterStatus {
     /// Tags of the sessions now attached.
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -973,6 +1008,17 @@ pub struct RouterStatus {
     /// Set when the router is about to stop: no new dial is sent through it.
     #[prost(bool, tag = "2")]
     pub draining: bool,
+    /// Routers that a link is up with.
+    #[prost(message, repeated, tag = "3")]
+    pub links: ::prost::alloc::vec::Vec<Link>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Link {
+    #[prost(string, tag = "1")]
+    pub router_id: ::prost::alloc::string::String,
+    /// Smoothed round-trip time; 0 = not yet measured.
+    #[prost(uint32, tag = "2")]
+    pub rtt_micros: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouterUpdate {
@@ -1003,6 +1049,30 @@ pub struct RouterState {
     pub knock_secret: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, repeated, tag = "5")]
     pub token_keys: ::prost::alloc::vec::Vec<TokenKey>,
+    /// Every other router that is online, in order of id: the one with the smaller id opens the link.
+    #[prost(message, repeated, tag = "6")]
+    pub peers: ::prost::alloc::vec::Vec<RouterPeer>,
+    #[prost(message, optional, tag = "7")]
+    pub trust: ::core::option::Option<Trust>,
+}
+/// How to reach another router.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouterPeer {
+    #[prost(string, tag = "1")]
+    pub router_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// UDP addresses, `host:port`.
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its tag, 8 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub tag: ::prost::alloc::vec::Vec<u8>,
+    /// The knock at it: 8 bytes of key id and 32 of key.
+    #[prost(bytes = "vec", tag = "5")]
+    pub knock_key_id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub knock_key: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RouterRevoked {

@@ -38,7 +38,7 @@ pub struct Ping {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromRouter {
-    #[prost(oneof = "from_router::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "from_router::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<from_router::Message>,
 }
 /// Nested message and enum types in `FromRouter`.
@@ -57,6 +57,8 @@ pub mod from_router {
         Draining(super::Draining),
         #[prost(message, tag = "6")]
         PeerGone(super::PeerGone),
+        #[prost(message, tag = "7")]
+        PeerRestarted(super::PeerRestarted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -95,6 +97,69 @@ pub struct PeerGone {
     #[prost(bytes = "vec", tag = "1")]
     pub tag: ::prost::alloc::vec::Vec<u8>,
 }
+/// The identity behind a tag that this session has an open pair with has attached here as another session: what held the
+/// tag may be dead. A hint, to be proven end to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerRestarted {
+    #[prost(bytes = "vec", tag = "1")]
+    pub tag: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkMessage {
+    #[prost(oneof = "link_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    pub message: ::core::option::Option<link_message::Message>,
+}
+/// Nested message and enum types in `LinkMessage`.
+pub mod link_message {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "1")]
+        Hello(super::LinkHello),
+        /// A pass that a node presented to the sender and whose paths lead over this link.
+        #[prost(message, tag = "2")]
+        Pass(super::LinkPass),
+        #[prost(message, tag = "3")]
+        PassResult(super::LinkPassResult),
+        #[prost(message, tag = "4")]
+        Ping(super::Ping),
+        #[prost(message, tag = "5")]
+        Pong(super::Pong),
+        #[prost(message, tag = "6")]
+        Draining(super::Draining),
+        /// A tag that has an open pair over this link is no longer attached at the sender.
+        #[prost(message, tag = "7")]
+        PeerGone(super::PeerGone),
+        #[prost(message, tag = "8")]
+        PeerRestarted(super::PeerRestarted),
+        #[prost(message, tag = "9")]
+        Refused(super::Refused),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkHello {
+    #[prost(string, tag = "1")]
+    pub router_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkPass {
+    /// Echoed in the answer.
+    #[prost(uint64, tag = "1")]
+    pub request_id: u64,
+    /// The pass (JWT).
+    #[prost(string, tag = "2")]
+    pub pass: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkPassResult {
+    #[prost(uint64, tag = "1")]
+    pub request_id: u64,
+    /// Empty = the pair is open.
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
+    /// Is the binder attached at the answering router now?
+    #[prost(bool, tag = "3")]
+    pub peer_attached: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamHeader {
     #[prost(oneof = "stream_header::Header", tags = "1, 2")]
@@ -122,12 +187,16 @@ pub struct DialHeader {
     /// What the dialer tells the hosting program, JSON: dst_protocol, dst_ip, dst_port, dst_hostname, src_ip, src_port, source_addr.
     #[prost(string, tag = "4")]
     pub app_data: ::prost::alloc::string::String,
+    /// Carry UDP: after the answer the stream itself stays silent and lives as long as the association does; payloads travel as
+    /// QUIC datagrams, each preceded by the stream's id (RFC 9000, 16: variable-length integer).
+    #[prost(bool, tag = "5")]
+    pub datagrams: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlHeader {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlFrame {
-    #[prost(oneof = "control_frame::Frame", tags = "1, 2, 3")]
+    #[prost(oneof = "control_frame::Frame", tags = "1, 2, 3, 4")]
     pub frame: ::core::option::Option<control_frame::Frame>,
 }
 /// Nested message and enum types in `ControlFrame`.
@@ -140,6 +209,8 @@ pub mod control_frame {
         Probe(super::Probe),
         #[prost(message, tag = "3")]
         Echo(super::Echo),
+        #[prost(message, tag = "4")]
+        UsePath(super::UsePath),
     }
 }
 /// Either side: are you there? Sent after an interruption too, so that both sides resend at once what was lost.
@@ -148,6 +219,12 @@ pub struct Probe {}
 /// The answer to `Probe`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Echo {}
+/// From the dialer: its packets now come through the first of these routers that the binder is attached to; answer the same way.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsePath {
+    #[prost(string, repeated, tag = "1")]
+    pub router_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// From the dialer: keeps the streams of this (service, terminator) alive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewGrant {

@@ -100,7 +100,7 @@ async fn a_pass_counts_only_from_its_dialer_at_its_routers() {
     let world = World::new().await;
     let (mut a, mut b) = two(&world).await;
     let good = world.pass("p", &a, &b);
-    let other_router = PassClaims { routers: vec![EdgeRouterId::new("router-2")], ..good.clone() };
+    let other_router = PassClaims { paths: vec![vec![EdgeRouterId::new("router-2")]], ..good.clone() };
     let other_key = PassClaims { cnf: "0".repeat(64), ..good.clone() };
     for (reason, claims) in [("not for this router", other_router), ("another key", other_key)] {
         let result = a.present(&world.sign(&claims)).await;

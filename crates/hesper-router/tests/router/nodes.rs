@@ -45,10 +45,10 @@ async fn wait_attached(node: &Node, wanted: bool) {
 }
 
 fn pass(world: &World, id: &str, a: Tag, b: Tag, cnf: &str) -> Pass {
-    let routers = vec![EdgeRouterId::new(ROUTER)];
+    let paths = vec![vec![EdgeRouterId::new(ROUTER)]];
     let (iat, exp) = (now(), now() + 300);
-    let claims = PassClaims { jti: id.into(), a, b, routers, cnf: cnf.into(), iat, exp };
-    Pass { peer: b, purpose: "t".into(), token: world.sign(&claims), routers: vec![ROUTER.into()], exp }
+    let claims = PassClaims { jti: id.into(), a, b, paths, cnf: cnf.into(), iat, exp };
+    Pass { peer: b, purpose: "t".into(), token: world.sign(&claims), paths: vec![vec![ROUTER.into()]], exp }
 }
 
 #[tokio::test]

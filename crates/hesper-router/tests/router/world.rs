@@ -212,7 +212,7 @@ impl World {
             jti: id.into(),
             a: a.claims.tag,
             b: b.claims.tag,
-            routers: vec![EdgeRouterId::new(ROUTER)],
+            paths: vec![vec![EdgeRouterId::new(ROUTER)]],
             cnf: a.claims.cnf.clone(),
             iat: now(),
             exp: now() + 300,
@@ -231,6 +231,8 @@ fn state(signer: &Signer) -> RouterState {
         tag: ROUTER_TAG.0.to_vec(),
         knock_secret: SECRET.to_vec(),
         token_keys: vec![TokenKey { kid: signer.kid().into(), ed25519: signer.public_key().to_vec() }],
+        peers: Vec::new(),
+        trust: None,
     }
 }
 

@@ -39,7 +39,10 @@ async fn a_policy_removed_ends_the_grant_at_binder_dialer_and_router() {
     dialer.state_where(|s| s.services.iter().any(|s| !s.hosts.is_empty())).await;
     assert_eq!(dialer.state.routers[0].addresses, ["r1.test:3022"]);
     let answer = dialer.dial(ask("s-name")).await.unwrap();
-    assert_eq!((answer.binder_id.as_str(), &answer.router_ids[..]), ("binder", &["r1".to_owned()][..]));
+    assert_eq!(
+        (answer.binder_id.as_str(), &answer.paths[0].router_ids[..]),
+        ("binder", &["r1".to_owned()][..])
+    );
     let now = super::unix_now();
     let grant: GrantClaims = world.state.verifier().verify(&answer.grant, now).unwrap();
     assert_eq!(
@@ -190,7 +193,7 @@ async fn a_dial_waits_for_a_binder_that_is_about_to_attach() {
         binder.attach(&["r1"]).await;
     };
     let (dialed, ()) = tokio::join!(dial, attach);
-    assert_eq!(dialed.unwrap().router_ids, ["r1"]);
+    assert_eq!(dialed.unwrap().paths[0].router_ids, ["r1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,8 @@ use hesper_pki::{
 use hesper_proto::{
     SESSION_METADATA,
     control::{
-        Attached, BindRequest, DialRequest, DialResponse, NodeHello, NodeReport, NodeState, NodeUpdate,
-        Revoked, RouterHello, RouterReport, RouterRevoked, RouterState, RouterUpdate,
+        Attached, AttachedRouter, BindRequest, DialRequest, DialResponse, NodeHello, NodeReport, NodeState,
+        NodeUpdate, Revoked, RouterHello, RouterReport, RouterRevoked, RouterState, RouterUpdate,
         node_control_client::NodeControlClient, node_report, node_update,
         router_control_client::RouterControlClient, router_report, router_update,
     },
@@ -271,6 +271,7 @@ impl Node {
             match self.next().await.unwrap() {
                 node_update::Update::Revoked(revoked) => return revoked,
                 node_update::Update::State(state) => self.state = state,
+                node_update::Update::Reroute(_) => {}
             }
         }
     }
@@ -285,7 +286,8 @@ impl Node {
     }
 
     pub(super) async fn attach(&mut self, routers: &[&str]) {
-        let attached = Attached { router_ids: routers.iter().map(ToString::to_string).collect() };
+        let of = |id: &&str| AttachedRouter { router_id: (*id).to_owned(), rtt_micros: 0 };
+        let attached = Attached { routers: routers.iter().map(of).collect() };
         self.reports
             .send(NodeReport { report: Some(node_report::Report::Attached(attached)) })
             .await
