@@ -2,7 +2,9 @@
 
 use crate::{
     admission::{Admission, Dialer, PeerId, Rejection, StreamId, code},
-    control, frame,
+    control,
+    datagram::Datagrams,
+    frame,
     node::{Inner, unix_now},
     stream::{Stream, StreamError, StreamHandle, code as stream_code},
     transport::{HANDSHAKE_DEADLINE, close},
@@ -64,6 +66,11 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// Is it dialed for datagrams (see [`Stream::into_datagrams`])?
+    pub fn is_datagrams(&self) -> bool {
+        self.stream.is_datagrams()
+    }
+
     /// Accepts the dial.
     ///
     /// # Errors
@@ -241,7 +248,8 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
     }
     tracing::debug!(peer = %dialer.id, "peer connected to us");
     let id = PeerId(node.gate.next_id());
-    let caller = Arc::new(Caller { node: Arc::downgrade(&node), connection, id, dialer });
+    let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
+    let caller = Arc::new(Caller { node: Arc::downgrade(&node), connection, datagrams, id, dialer });
     drop(node);
     let reason = loop {
         match caller.connection.accept_bi().await {
@@ -269,6 +277,7 @@ fn dialer_of(node: &Inner, connection: &Connection) -> Option<Dialer> {
 struct Caller {
     node: Weak<Inner>,
     connection: Connection,
+    datagrams: Datagrams,
     id: PeerId,
     dialer: Dialer,
 }
@@ -302,7 +311,8 @@ impl Caller {
         let id = StreamId(node.gate.next_id());
         let (service, terminator) = (ServiceId::new(dial.service_id), TerminatorId::new(dial.terminator_id));
         let guard = StreamGuard { gate: self.node.clone(), id };
-        let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard));
+        let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
+        let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
         match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
             Ok(listener) => {
                 let arrival = Arrival {

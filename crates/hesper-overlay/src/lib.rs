@@ -9,13 +9,14 @@
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
 //! - `control`: the first stream of such a connection: renewals of grants, probes.
 //! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths` and `passes`.
-//! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP.
+//! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP. [`datagram`]: UDP beside it.
 //! - [`node`]: all of it together.
 
 pub mod admission;
 pub mod attach;
 pub mod cid;
 mod control;
+pub mod datagram;
 pub mod frame;
 pub mod header;
 pub mod inbound;

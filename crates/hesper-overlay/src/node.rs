@@ -4,6 +4,7 @@
 
 use crate::{
     attach::{AbortOnDrop, AttachTarget, Attachment, PeerAttached, Present, Status},
+    datagram::DatagramCounters,
     inbound::{self, Arrival, Gate},
     passes::{Pass, PassBook},
     paths::Slot,
@@ -53,6 +54,8 @@ pub struct NodeCounters {
     pub rejected_streams: AtomicU64,
     /// Peers sent away because there are too many.
     pub refused_peers: AtomicU64,
+    /// Datagrams that reached no program.
+    pub datagrams: Arc<DatagramCounters>,
 }
 
 /// Why a pass opened no path.

@@ -5,6 +5,7 @@
 
 use crate::{
     control::{self, Frames},
+    datagram::Datagrams,
     frame::{self, FrameError},
     node::Inner,
     stream::Stream,
@@ -78,6 +79,7 @@ struct Shared {
     tag: Tag,
     connection: Connection,
     control: Frames,
+    datagrams: Datagrams,
     /// Counts open streams: each holds a clone.
     live: Arc<()>,
     last_used: Mutex<Instant>,
@@ -129,6 +131,7 @@ impl Peer {
         Ok(Self(Arc::new(Shared {
             id: id.clone(),
             tag,
+            datagrams: Datagrams::new(connection.clone(), node.counters.datagrams.clone()),
             connection,
             control,
             live: Arc::default(),
@@ -153,6 +156,7 @@ impl Peer {
         let (mut send, mut recv) = tokio::time::timeout_at(until, self.0.connection.open_bi())
             .await
             .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
+        let flow = header.datagrams.then(|| self.0.datagrams.flow(send.id()));
         let dial = StreamHeader { header: Some(stream_header::Header::Dial(header)) };
         let exchange = async {
             frame::write_message(&mut send, &dial).await?;
@@ -181,7 +185,7 @@ impl Peer {
             return Err(OpenError::Refused { code: result.code, message: result.message });
         }
         let guard = StreamGuard { peer: self.0.clone(), _live: live, _lease: lease };
-        Ok(Stream::new(send, recv, self.0.id.clone(), Box::new(guard)))
+        Ok(Stream::new(send, recv, self.0.id.clone(), Box::new(guard)).with_flow(flow))
     }
 
     /// Returns when something was sent and nothing at all came back for a while: a peer that lives acknowledges at once, however long

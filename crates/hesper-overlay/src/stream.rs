@@ -3,6 +3,7 @@
 //! The QUIC halves sit behind a lock that is held only within one poll, so that the node can end the stream from outside (a grant
 //! lapsed or was revoked) even while the program that owns it is not looking.
 
+use crate::datagram::{DatagramFlow, Flow};
 use bytes::Bytes;
 use hesper_model::id::IdentityId;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
@@ -11,7 +12,10 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +29,8 @@ pub mod code {
     pub const REVOKED: VarInt = VarInt::from_u32(0x10);
     /// The grant lapsed and was not renewed.
     pub const EXPIRED: VarInt = VarInt::from_u32(0x11);
+    /// Nothing moved for longer than the service allows.
+    pub const IDLE: VarInt = VarInt::from_u32(0x12);
 }
 
 /// Why a stream is of no more use. Found inside the [`io::Error`] of a read or write (`get_ref`, `downcast_ref`).
@@ -36,6 +42,9 @@ pub enum StreamError {
     /// The grant ran out and was not renewed in time.
     #[error("the grant for the service ran out and was not renewed")]
     Expired,
+    /// Nothing moved for longer than the service allows (its `maxIdleTimeMillis`).
+    #[error("nothing moved for longer than the service allows an idle stream")]
+    Idle,
     /// The other side gave up the stream before its end.
     #[error("the other side aborted the stream")]
     Aborted,
@@ -52,6 +61,7 @@ impl StreamError {
         match code {
             code::REVOKED => Self::Revoked,
             code::EXPIRED => Self::Expired,
+            code::IDLE => Self::Idle,
             _ => Self::Aborted,
         }
     }
@@ -82,7 +92,7 @@ impl From<StreamError> for io::Error {
         let kind = match &e {
             StreamError::Revoked | StreamError::Expired => io::ErrorKind::PermissionDenied,
             StreamError::Aborted => io::ErrorKind::ConnectionReset,
-            StreamError::PeerLost(ConnectionError::TimedOut) => io::ErrorKind::TimedOut,
+            StreamError::Idle | StreamError::PeerLost(ConnectionError::TimedOut) => io::ErrorKind::TimedOut,
             StreamError::PeerLost(_) => io::ErrorKind::ConnectionAborted,
             StreamError::Closed => io::ErrorKind::BrokenPipe,
         };
@@ -109,6 +119,8 @@ struct Core {
     send: Mutex<Side<SendStream>>,
     recv: Mutex<Side<RecvStream>>,
     ended: OnceLock<StreamError>,
+    /// Counts whatever moves, so that a stream is known to be idle when it stands still.
+    moved: AtomicU64,
     peer: IdentityId,
     /// Dropped with the last half: tells the node that the stream is over.
     _guard: Box<dyn Send + Sync>,
@@ -127,7 +139,10 @@ impl Core {
         }
         let Some(stream) = &mut side.stream else { return Poll::Ready(Err(StreamError::Closed)) };
         match step(stream, cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(Into::into)),
+            Poll::Ready(result) => {
+                self.moved.fetch_add(1, Relaxed);
+                Poll::Ready(result.map_err(Into::into))
+            }
             Poll::Pending => {
                 if !side.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                     side.waker = Some(cx.waker().clone());
@@ -141,6 +156,7 @@ impl Core {
         let code = match reason {
             StreamError::Revoked => code::REVOKED,
             StreamError::Expired => code::EXPIRED,
+            StreamError::Idle => code::IDLE,
             _ => code::ABORTED,
         };
         if self.ended.set(reason).is_err() {
@@ -172,6 +188,11 @@ impl StreamHandle {
         }
     }
 
+    /// A number that changes whenever something moves, in either direction. Streams that are gone stand still.
+    pub fn moved(&self) -> u64 {
+        self.0.upgrade().map_or(0, |core| core.moved.load(Relaxed))
+    }
+
     /// Is the stream gone?
     pub fn is_over(&self) -> bool {
         self.0.strong_count() == 0
@@ -191,6 +212,7 @@ impl fmt::Debug for StreamHandle {
 pub struct Stream {
     recv: RecvHalf,
     send: SendHalf,
+    flow: Option<Flow>,
 }
 
 /// The reading half of a [`Stream`].
@@ -210,10 +232,51 @@ impl Stream {
             send: Side::new(send),
             recv: Side::new(recv),
             ended: OnceLock::new(),
+            moved: AtomicU64::new(0),
             peer,
             _guard: guard,
         });
-        Self { recv: RecvHalf(core.clone()), send: SendHalf(core) }
+        Self { recv: RecvHalf(core.clone()), send: SendHalf(core), flow: None }
+    }
+
+    pub(crate) fn with_flow(self, flow: Option<Flow>) -> Self {
+        Self { flow, ..self }
+    }
+
+    /// Was it dialed for datagrams? Then the stream itself stays silent.
+    pub fn is_datagrams(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    /// The flow of datagrams that it was dialed for.
+    ///
+    /// # Errors
+    /// It was dialed as a stream.
+    pub fn into_datagrams(mut self) -> Result<DatagramFlow, Self> {
+        match self.flow.take() {
+            Some(flow) => Ok(DatagramFlow::new(self, flow)),
+            None => Err(self),
+        }
+    }
+
+    /// Why it was ended from this side.
+    pub(crate) fn ended(&self) -> Option<StreamError> {
+        self.recv.0.ended.get().cloned()
+    }
+
+    pub(crate) fn touch(&self) {
+        self.recv.0.moved.fetch_add(1, Relaxed);
+    }
+
+    /// Waits for the end of a stream that stays silent. Cancel-safe.
+    pub(crate) async fn end(&mut self) -> Result<(), StreamError> {
+        match self.recv.read_chunks(&mut [Bytes::new()]).await? {
+            None => Ok(()),
+            Some(_) => {
+                self.recv.abort();
+                Err(StreamError::Aborted)
+            }
+        }
     }
 
     /// A handle that ends the stream from outside.

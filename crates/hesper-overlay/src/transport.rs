@@ -2,7 +2,7 @@
 //!
 //! Switched off everywhere: 0-RTT and resumption (they skip the verification of the peer; see hesper-pki, `tls`), Retry and address
 //! tokens (behind a router every peer has the same address), migration between nodes (the path is chosen below QUIC), the greased
-//! fixed bit (routers drop what has it cleared), other versions than 1, datagrams.
+//! fixed bit (routers drop what has it cleared), other versions than 1; and datagrams except between nodes, where they carry UDP.
 
 use crate::cid::TagGenerator;
 use hesper_model::id::Tag;
@@ -39,6 +39,12 @@ pub const CONNECTION_WINDOW: u32 = 64 << 20;
 /// What one connection may keep unacknowledged for sending.
 pub const SEND_WINDOW: u64 = 16 << 20;
 
+/// Datagrams that one connection may hold before its reader is scheduled, and before the network takes them. Short: what waits long is
+/// of little use to a program that chose UDP.
+pub const DATAGRAM_RECEIVE_BUFFER: usize = 1 << 20;
+/// See [`DATAGRAM_RECEIVE_BUFFER`].
+pub const DATAGRAM_SEND_BUFFER: usize = 256 << 10;
+
 /// Handshakes that may wait at one endpoint.
 const MAX_INCOMING: usize = 1024;
 /// What one handshake may buffer, and all of them together, before it is accepted.
@@ -51,6 +57,8 @@ pub fn peer_transport() -> TransportConfig {
     t.stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .max_concurrent_bidi_streams(MAX_STREAMS.into());
     t
 }

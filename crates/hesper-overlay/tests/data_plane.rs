@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "data_plane/datagrams.rs"]
+mod datagrams;
 mod support;
 
 use hesper_model::id::{ServiceId, TerminatorId};
