@@ -37,7 +37,7 @@ pub struct RenewResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeReport {
-    #[prost(oneof = "node_report::Report", tags = "1, 2")]
+    #[prost(oneof = "node_report::Report", tags = "1, 2, 3")]
     pub report: ::core::option::Option<node_report::Report>,
 }
 /// Nested message and enum types in `NodeReport`.
@@ -49,6 +49,9 @@ pub mod node_report {
         /// Routers that the node is attached to now; sent on every change.
         #[prost(message, tag = "2")]
         Attached(super::Attached),
+        /// Grants that live streams of the node hang on, as their binder.
+        #[prost(message, tag = "3")]
+        Hosted(super::Hosted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -72,6 +75,14 @@ pub struct AttachedRouter {
     /// Smoothed round-trip time to it; 0 = not yet measured.
     #[prost(uint32, tag = "2")]
     pub rtt_micros: u32,
+}
+/// Sent right after `hello`, and once whenever a watch opens anew while streams live: a controller that was restarted has forgotten
+/// what it granted. At most 64 in one report, in as many reports as it takes. What policy denies meanwhile is answered by `Revoked`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hosted {
+    /// The grants (JWT) as their dialers presented them; of several for one dialer and terminator the newest is enough.
+    #[prost(string, repeated, tag = "1")]
+    pub grants: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeUpdate {
