@@ -10,7 +10,7 @@ use crate::{
     knock,
     node::{Event, Inner},
     passes::Pass,
-    paths::Slot,
+    paths::{Slot, Standing},
     socket,
     transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
 };
@@ -22,7 +22,7 @@ use quinn::{ConnectionId, RecvStream};
 use rand::Rng;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
@@ -75,7 +75,7 @@ pub(crate) struct PeerAttached(pub(crate) bool);
 /// An order to the task of one attachment.
 pub(crate) struct Present {
     pub(crate) pass: Pass,
-    pub(crate) answer: Option<oneshot::Sender<PassAnswer>>,
+    pub(crate) answer: Option<mpsc::Sender<(Slot, PassAnswer)>>,
 }
 
 /// The node's side of the task.
@@ -100,7 +100,8 @@ impl Drop for Attachment {
 pub(crate) enum Status {
     /// Not attached; the last failure.
     Trying(String),
-    Attached,
+    /// The round trip.
+    Attached(Duration),
     /// Attached, but the router is about to stop.
     Draining,
 }
@@ -170,14 +171,14 @@ impl Task {
             let target = self.target.borrow_and_update().clone();
             let begun = Instant::now();
             let result = self.attach(&target, &mut orders).await;
-            let was_attached = *self.status.borrow() != Status::Attached;
+            let was_attached = !matches!(*self.status.borrow(), Status::Trying(_));
             let Err(error) = result;
             let text = chain(&error);
-            self.node.socket.update(|t| t.set_up(self.slot, false));
+            self.stand(Standing::Down);
             if was_attached {
-                tracing::debug!(router = %target.name, error = %text, "cannot attach");
-            } else {
                 tracing::info!(router = %target.name, reason = %text, "detached");
+            } else {
+                tracing::debug!(router = %target.name, error = %text, "cannot attach");
             }
             self.status.send_replace(Status::Trying(text));
             self.node.attachments_changed();
@@ -265,10 +266,9 @@ impl Task {
         };
         let (send, recv) = timeout(HANDSHAKE_DEADLINE, hello).await.unwrap_or(Err(AttachError::Silent))?;
         tracing::info!(router = %target.name, "attached");
-        self.node.socket.update(|t| t.set_up(self.slot, true));
-        self.status.send_replace(Status::Attached);
+        self.stand(Standing::Up);
+        self.status.send_replace(Status::Attached(connection.rtt()));
         self.node.attachments_changed();
-        self.node.event(Event::PathUp);
         let talk = Talk::new(send);
         let result = self.talk(target, talk, recv, orders).await;
         let code = if matches!(result, Err(AttachError::Changed)) { close::DONE } else { close::GONE };
@@ -325,6 +325,13 @@ impl Task {
         }
     }
 
+    /// What the router can do for peers from now on; those who use it learn of a change.
+    fn stand(&self, standing: Standing) {
+        if self.node.socket.update(|t| t.set_standing(self.slot, standing)) {
+            self.node.event(Event::Paths);
+        }
+    }
+
     fn heard(
         &self,
         target: &AttachTarget,
@@ -333,14 +340,18 @@ impl Task {
     ) -> Result<(), AttachError> {
         match message {
             from_router::Message::PassResult(result) => {
-                if talk.answered(&target.name, result) {
-                    self.node.event(Event::PathUp);
+                let Some((peer, attached, again)) = talk.answered(self.slot, &target.name, result) else {
+                    return Ok(());
+                };
+                self.node.socket.update(|t| t.set_attached(peer, self.slot, attached));
+                if again {
+                    self.node.event(Event::Paths);
                 }
             }
             from_router::Message::Refused(r) => return Err(AttachError::Refused(r.reason)),
             from_router::Message::Draining(_) => {
                 tracing::info!(router = %target.name, "router is draining");
-                self.node.socket.update(|t| t.set_up(self.slot, false));
+                self.stand(Standing::Draining);
                 self.status.send_replace(Status::Draining);
                 self.node.attachments_changed();
             }

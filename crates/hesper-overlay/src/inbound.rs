@@ -361,7 +361,7 @@ impl Caller {
 
     /// The connection's control stream: renewals, and probes both ways.
     async fn control(&self, send: SendStream, recv: RecvStream) {
-        let Some(path_up) = self.node.upgrade().map(|n| n.path_up()) else { return };
+        let Some(path_up) = self.node.upgrade().map(|n| n.paths()) else { return };
         let frames = control::start_writing(self.connection.clone(), send, path_up);
         control::read(recv, frames, |renewal| {
             if let Some(node) = self.node.upgrade()

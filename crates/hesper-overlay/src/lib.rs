@@ -5,7 +5,7 @@
 //! - [`frame`]: length-prefixed protobuf on attach connections and at the head of streams.
 //! - [`transport`]: the one place where QUIC's parameters are chosen, and why.
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
-//! - [`attach`], [`passes`]: the lasting conversation with each router.
+//! - [`attach`], [`passes`]: the lasting conversation with each router. `roster`, [`attachments`]: with which of them.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
 //! - `control`: the first stream of such a connection: renewals of grants, probes.
 //! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths` and `passes`.
@@ -14,6 +14,7 @@
 
 pub mod admission;
 pub mod attach;
+pub mod attachments;
 pub mod cid;
 mod control;
 pub mod datagram;
@@ -25,6 +26,7 @@ pub mod node;
 pub mod passes;
 pub mod paths;
 pub mod peer;
+mod roster;
 pub mod socket;
 pub mod splice;
 pub mod stream;

@@ -3,11 +3,11 @@
 //! Policy is not decided here: whoever owns the node (the SDK) gives it routers, keys, passes and revocations.
 
 use crate::{
-    attach::{AbortOnDrop, AttachTarget, Attachment, PeerAttached, Present, Status},
+    attach::AbortOnDrop,
+    attachments::{self, Attachments},
     datagram::DatagramCounters,
     inbound::{self, Arrival, Gate},
-    passes::{Pass, PassBook},
-    paths::Slot,
+    passes::PassBook,
     peer::{OpenError, Peer, Peers},
     socket::NodeSocket,
     transport::{self, close},
@@ -17,18 +17,17 @@ use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_pki::{credentials::SharedCredentials, tls, token::Verifier};
 use quinn::{Endpoint, TokioRuntime};
 use std::{
-    collections::BTreeMap,
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
 
-/// How long a router may take to answer a pass.
-const PASS_DEADLINE: Duration = Duration::from_secs(3);
+pub use crate::attachments::AttachState;
+
 /// How often unused peer connections are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long the last packets of a closing endpoint may take.
@@ -74,7 +73,7 @@ pub enum PassError {
 
 /// Dropped, it ends: attachments and connections are closed.
 pub struct Node {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     tasks: Mutex<Vec<AbortOnDrop>>,
 }
 
@@ -94,31 +93,19 @@ pub(crate) struct Inner {
     endpoint: ArcSwap<Endpoint>,
     session_token: Mutex<String>,
     verifier: ArcSwap<Verifier>,
-    attachments: Mutex<BTreeMap<String, Attachment>>,
-    attached: watch::Sender<Vec<AttachState>>,
+    pub(crate) attachments: Mutex<Attachments>,
+    pub(crate) attached: watch::Sender<Vec<AttachState>>,
     passes: Mutex<PassBook>,
     peers: Peers,
-    /// Changes when a router has come (back), or has taken a pass again.
-    path_up: watch::Sender<u64>,
-}
-
-/// A router that the node was told to attach to, and how that goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttachState {
-    /// The router's id.
-    pub router_id: String,
-    /// Its name.
-    pub name: String,
-    /// Attached, and not about to stop.
-    pub attached: bool,
-    /// The last failure, when not attached.
-    pub reason: String,
+    /// Changes when a router has come or gone, or has taken a pass again.
+    paths: watch::Sender<u64>,
+    pub(crate) without_path: watch::Sender<Vec<Tag>>,
 }
 
 /// What an attachment tells the node.
 pub(crate) enum Event {
     PeerGone(Tag),
-    PathUp,
+    Paths,
 }
 
 /// Seconds since the epoch.
@@ -126,7 +113,7 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -147,38 +134,20 @@ impl Inner {
         lock(&self.passes)
     }
 
-    pub(crate) fn path_up(&self) -> watch::Receiver<u64> {
-        self.path_up.subscribe()
+    pub(crate) fn paths(&self) -> watch::Receiver<u64> {
+        self.paths.subscribe()
+    }
+
+    /// Wakes those who look after connections to peers.
+    pub(crate) fn paths_changed(&self) {
+        self.paths.send_modify(|n| *n += 1);
     }
 
     pub(crate) fn event(&self, event: Event) {
         match event {
             Event::PeerGone(tag) => self.peers.gone(tag),
-            Event::PathUp => self.path_up.send_modify(|n| *n += 1),
+            Event::Paths => self.paths_changed(),
         }
-    }
-
-    pub(crate) fn attachments_changed(&self) {
-        let attachments = lock(&self.attachments);
-        let mut states: Vec<_> = attachments
-            .iter()
-            .map(|(id, a)| {
-                let (attached, reason) = match &*a.status.borrow() {
-                    Status::Attached => (true, String::new()),
-                    Status::Draining => (false, "the router is about to stop".into()),
-                    Status::Trying(reason) => (false, reason.clone()),
-                };
-                (a.rank, AttachState { router_id: id.clone(), name: a.name.clone(), attached, reason })
-            })
-            .collect();
-        drop(attachments);
-        states.sort_by_key(|(rank, _)| *rank);
-        let states: Vec<_> = states.into_iter().map(|(_, s)| s).collect();
-        self.attached.send_if_modified(|old| {
-            let changed = *old != states;
-            *old = states;
-            changed
-        });
     }
 }
 
@@ -212,11 +181,13 @@ impl Node {
             attached: watch::channel(Vec::new()).0,
             passes: Mutex::default(),
             peers: Peers::default(),
-            path_up: watch::Sender::new(0),
+            paths: watch::Sender::new(0),
+            without_path: watch::Sender::default(),
         });
         let tasks = vec![
             AbortOnDrop(tokio::spawn(accept(inner.clone())).abort_handle()),
             AbortOnDrop(tokio::spawn(keep_time(inner.clone())).abort_handle()),
+            AbortOnDrop(tokio::spawn(attachments::keep(inner.clone())).abort_handle()),
         ];
         Ok(Self { inner, tasks: Mutex::new(tasks) })
     }
@@ -239,97 +210,6 @@ impl Node {
     /// Is the controller reachable? During an outage lapsed grants are honoured for the grace.
     pub fn set_controller(&self, reachable: bool) {
         self.inner.gate.set_controller(reachable);
-    }
-
-    /// Attaches to exactly these routers, in this order of preference; those that stay are not disturbed.
-    pub fn set_routers(&self, targets: Vec<AttachTarget>) {
-        let mut attachments = lock(&self.inner.attachments);
-        attachments.retain(|id, attachment| {
-            let keep = targets.iter().any(|t| t.router_id == *id);
-            if !keep {
-                self.inner.socket.remove_leg(attachment.slot);
-                self.inner.socket.update(|t| t.remove_router(attachment.slot));
-            }
-            keep
-        });
-        for (rank, target) in targets.into_iter().enumerate() {
-            if let Some(attachment) = attachments.get_mut(&target.router_id) {
-                attachment.rank = rank;
-                target.name.clone_into(&mut attachment.name);
-                attachment.target.send_if_modified(|old| {
-                    let changed = *old != target;
-                    *old = target;
-                    changed
-                });
-            } else {
-                let slot = free_slot(&attachments);
-                let id = target.router_id.clone();
-                attachments.insert(id, Attachment::start(&self.inner, slot, rank, target));
-            }
-        }
-        drop(attachments);
-        self.inner.attachments_changed();
-    }
-
-    /// The routers and how attaching to them goes, in order of preference.
-    pub fn attached(&self) -> watch::Receiver<Vec<AttachState>> {
-        self.inner.attached.subscribe()
-    }
-
-    /// Shows a pass to the routers that it names and waits until one of them has opened the pair with the peer there. It is shown again at
-    /// every later attachment, until [`Self::forget_pass`].
-    ///
-    /// # Errors
-    /// See [`PassError`]; the most hopeful one of all routers'.
-    pub async fn present(&self, pass: Pass) -> Result<(), PassError> {
-        let mut answers = self.show(&pass);
-        if answers.is_empty() {
-            return Err(PassError::NotAttached);
-        }
-        let mut worst = PassError::NotAttached;
-        for (slot, answer) in &mut answers {
-            match timeout(PASS_DEADLINE, answer).await {
-                Ok(Ok(Ok(PeerAttached(true)))) => {
-                    let others = self.slots(&pass.routers()).into_iter().filter(|s| s != slot);
-                    let order = [*slot].into_iter().chain(others).collect();
-                    self.inner.socket.update(|t| t.prefer(pass.peer, order));
-                    return Ok(());
-                }
-                Ok(Ok(Ok(PeerAttached(false)))) => worst = PassError::PeerNotAttached,
-                Ok(Ok(Err(e))) if worst == PassError::NotAttached => worst = PassError::Refused(e),
-                _ => {}
-            }
-        }
-        Err(worst)
-    }
-
-    /// Shows a renewed pass, without waiting.
-    pub fn renew_pass(&self, pass: Pass) {
-        self.show(&pass);
-    }
-
-    /// The pass is no longer shown at new attachments.
-    pub fn forget_pass(&self, peer: Tag, purpose: &str) {
-        self.inner.passes().remove(peer, purpose);
-    }
-
-    fn show(&self, pass: &Pass) -> Vec<(Slot, oneshot::Receiver<crate::attach::PassAnswer>)> {
-        self.inner.passes().insert(unix_now(), pass.clone());
-        let attachments = lock(&self.inner.attachments);
-        let attached = pass.routers().into_iter().filter_map(|id| attachments.get(id));
-        attached
-            .filter(|a| *a.status.borrow() == Status::Attached)
-            .filter_map(|a| {
-                let (answer, answered) = oneshot::channel();
-                let order = Present { pass: pass.clone(), answer: Some(answer) };
-                a.orders.try_send(order).ok().map(|()| (a.slot, answered))
-            })
-            .collect()
-    }
-
-    fn slots(&self, router_ids: &[&str]) -> Vec<Slot> {
-        let attachments = lock(&self.inner.attachments);
-        router_ids.iter().filter_map(|id| attachments.get(*id)).map(|a| a.slot).collect()
     }
 
     /// The connection to a hosting node, made now or found alive. Its pair must be open (see [`Self::present`]).
@@ -389,7 +269,7 @@ impl Node {
     /// The legs stay open: the last packets go through them.
     fn stop(&self) {
         lock(&self.tasks).clear();
-        lock(&self.inner.attachments).clear();
+        lock(&self.inner.attachments).stop();
         self.inner.endpoint().close(close::DONE, b"");
     }
 }
@@ -398,11 +278,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn free_slot(attachments: &BTreeMap<String, Attachment>) -> Slot {
-    let taken: Vec<_> = attachments.values().map(|a| a.slot.0).collect();
-    Slot((0..).find(|n| !taken.contains(n)).unwrap_or(u32::MAX))
 }
 
 /// Accepts peers; when the endpoint dies (it should not), makes a new one on the same socket: attachments and peers come back by themselves.

@@ -43,17 +43,22 @@ impl std::fmt::Debug for Pass {
 /// How long a lapsed pass is kept, seconds. Routers honour it during an outage of the controller, and judge that themselves.
 const KEEP_LAPSED_SECS: u64 = 24 * 3600;
 
+/// Most ways to one peer that are told apart.
+pub const MAX_WAYS: usize = 16;
+
 /// Passes by peer and purpose. Its size is that of the dialer's grant cache, which fills it.
 #[derive(Debug, Default)]
 pub struct PassBook {
-    passes: HashMap<(Tag, String), Pass>,
+    passes: HashMap<(Tag, String), (u64, Pass)>,
+    next: u64,
 }
 
 impl PassBook {
     /// Adds a pass, in place of an earlier one for the same purpose.
     pub fn insert(&mut self, now: u64, pass: Pass) {
-        self.passes.retain(|_, p| p.exp.saturating_add(KEEP_LAPSED_SECS) > now);
-        self.passes.insert((pass.peer, pass.purpose.clone()), pass);
+        self.passes.retain(|_, (_, p)| p.exp.saturating_add(KEEP_LAPSED_SECS) > now);
+        self.next += 1;
+        self.passes.insert((pass.peer, pass.purpose.clone()), (self.next, pass));
     }
 
     /// No longer needed.
@@ -63,7 +68,22 @@ impl PassBook {
 
     /// The passes to show to this router.
     pub fn of_router(&self, router_id: &str) -> Vec<Pass> {
-        self.passes.values().filter(|p| p.routers().contains(&router_id)).cloned().collect()
+        let passes = self.passes.values().map(|(_, p)| p);
+        passes.filter(|p| p.routers().contains(&router_id)).cloned().collect()
+    }
+
+    /// All the ways to a peer, those of the newest pass first; each once, at most [`MAX_WAYS`].
+    pub fn ways(&self, peer: Tag) -> Vec<Vec<String>> {
+        let mut passes: Vec<_> =
+            self.passes.iter().filter(|((t, _), _)| *t == peer).map(|(_, p)| p).collect();
+        passes.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        let mut ways: Vec<Vec<String>> = Vec::new();
+        for way in passes.into_iter().flat_map(|(_, p)| &p.paths) {
+            if ways.len() < MAX_WAYS && !ways.contains(way) {
+                ways.push(way.clone());
+            }
+        }
+        ways
     }
 }
 
@@ -93,6 +113,17 @@ mod tests {
         assert_eq!(book.of_router("r1"), []);
         book.insert(300 + KEEP_LAPSED_SECS, pass(2, "t3", &[], 1_000_000));
         assert_eq!(book.of_router("r2"), []);
+    }
+
+    #[test]
+    fn the_newest_pass_says_which_way_is_best() {
+        let mut book = PassBook::default();
+        book.insert(0, pass(1, "t1", &["r1", "r2"], 300));
+        book.insert(0, pass(1, "t2", &["r3", "r1"], 300));
+        book.insert(0, pass(2, "t1", &["r9"], 300));
+        assert_eq!(book.ways(Tag([1; 8])).concat(), ["r3", "r1", "r2"]);
+        book.insert(0, pass(1, "t1", &["r2"], 600));
+        assert_eq!(book.ways(Tag([1; 8])).concat(), ["r2", "r3", "r1"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Which router carries a packet: a plain table of routers and peers, no sockets.
 //!
 //! A packet says where it goes by its destination connection id alone: a router's own tag or a knock → that router; a peer's tag → the
-//! router chosen for that peer. Choices come from two sides: a dialer prefers the routers that its grant names; a hosting node answers
-//! where the peer's handshake came from.
+//! router chosen for that peer. Who holds a connection to a peer leads it: it sets the order of routers (see `path_watch`), and the table
+//! falls to the next of them at once when one goes down. Without a leader a hosting node answers where the peer's handshake came from.
 
 use crate::header::Dcid;
 use hesper_model::id::Tag;
@@ -15,23 +15,37 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
-/// Most peers with a choice of their own. Beyond it the oldest choice is forgotten and that peer goes by the default router, which with
-/// one router is always right.
+/// What a router can do for us now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Carries traffic.
+    Up,
+    /// Still carries traffic, but is about to stop.
+    Draining,
+    /// Not attached, or silent.
+    Down,
+}
+
+/// Most peers without a leader. Beyond it the oldest is forgotten and goes by the default router, which with one router is always right.
 pub const MAX_PEERS: usize = 65_536;
 
 #[derive(Clone, Debug)]
 struct Router {
     tag: Tag,
     key_id: [u8; 8],
-    up: bool,
+    standing: Standing,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Peer {
     /// Where its last handshake packet came from.
     learned: Option<Slot>,
-    /// Routers named by the grant, best first.
+    /// Routers to use, best first.
     preferred: Vec<Slot>,
+    /// Routers that say that it is not attached to them.
+    absent: Vec<Slot>,
+    /// Connections to it that set `preferred`. Peers with any are not forgotten to make room.
+    leaders: u32,
 }
 
 /// Routers, their state, and the choice for each peer.
@@ -41,6 +55,7 @@ pub struct PathTable {
     by_tag: HashMap<Tag, Slot>,
     by_key_id: HashMap<[u8; 8], Slot>,
     peers: HashMap<Tag, Peer>,
+    /// Peers without a leader, oldest first.
     order: VecDeque<Tag>,
 }
 
@@ -54,11 +69,11 @@ impl fmt::Debug for PathTable {
 }
 
 impl PathTable {
-    /// Adds a router, or renews its tag and knock key; it starts as not up.
+    /// Adds a router, or renews its tag and knock key; it starts as down.
     pub fn set_router(&mut self, slot: Slot, tag: Tag, key_id: [u8; 8]) {
-        let up = self.routers.get(&slot).is_some_and(|r| r.up);
+        let standing = self.standing(slot);
         self.remove_router(slot);
-        self.routers.insert(slot, Router { tag, key_id, up });
+        self.routers.insert(slot, Router { tag, key_id, standing });
         self.by_tag.insert(tag, slot);
         self.by_key_id.insert(key_id, slot);
     }
@@ -71,16 +86,66 @@ impl PathTable {
         }
     }
 
-    /// A router can carry traffic now (attached, not draining), or no longer.
-    pub fn set_up(&mut self, slot: Slot, up: bool) {
-        if let Some(router) = self.routers.get_mut(&slot) {
-            router.up = up;
-        }
+    /// What a router can do from now on. Returns whether that is news.
+    pub fn set_standing(&mut self, slot: Slot, standing: Standing) -> bool {
+        let Some(router) = self.routers.get_mut(&slot) else { return false };
+        std::mem::replace(&mut router.standing, standing) != standing
+    }
+
+    /// What a router can do; unknown ones nothing.
+    pub fn standing(&self, slot: Slot) -> Standing {
+        self.routers.get(&slot).map_or(Standing::Down, |r| r.standing)
+    }
+
+    /// Can any router carry traffic?
+    pub fn any_up(&self) -> bool {
+        self.routers.values().any(|r| r.standing != Standing::Down)
     }
 
     /// The routers that may carry traffic to a peer, best first.
     pub fn prefer(&mut self, peer: Tag, routers: Vec<Slot>) {
         self.peer(peer).preferred = routers;
+    }
+
+    /// As [`Self::prefer`], unless a connection to the peer leads.
+    pub fn suggest(&mut self, peer: Tag, routers: Vec<Slot>) {
+        let peer = self.peer(peer);
+        if peer.leaders == 0 {
+            peer.preferred = routers;
+        }
+    }
+
+    /// A connection to this peer leads from now on.
+    pub fn lead(&mut self, peer: Tag) {
+        let entry = self.peer(peer);
+        entry.leaders += 1;
+        if entry.leaders == 1 {
+            self.order.retain(|t| *t != peer);
+        }
+    }
+
+    /// The connection is over; with the last one the peer is forgotten.
+    pub fn unlead(&mut self, peer: Tag) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.leaders = entry.leaders.saturating_sub(1);
+            if entry.leaders == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+
+    /// A router says whether the peer is attached to it.
+    pub fn set_attached(&mut self, peer: Tag, slot: Slot, attached: bool) {
+        let absent = &mut self.peer(peer).absent;
+        absent.retain(|s| *s != slot);
+        if !attached {
+            absent.push(slot);
+        }
+    }
+
+    /// Did the router say that the peer is not attached to it?
+    pub fn is_absent(&self, peer: Tag, slot: Slot) -> bool {
+        self.peers.get(&peer).is_some_and(|p| p.absent.contains(&slot))
     }
 
     /// A handshake packet of this peer came through this router. Returns whether that is news.
@@ -97,9 +162,10 @@ impl PathTable {
         self.by_tag.get(&peer) == Some(&slot) || self.peers.get(&peer).and_then(|p| p.learned) == Some(slot)
     }
 
-    /// The peer's connection is over.
+    /// No connection to the peer was made after all.
     pub fn forget(&mut self, peer: Tag) {
-        if self.peers.remove(&peer).is_some() {
+        if self.peers.get(&peer).is_some_and(|p| p.leaders == 0) {
+            self.peers.remove(&peer);
             self.order.retain(|t| *t != peer);
         }
     }
@@ -112,24 +178,40 @@ impl PathTable {
         }
     }
 
-    /// A preferred router that is up, the learned one, any that is up; if none is up, the same order without asking (the attachment
-    /// may be a moment away).
+    /// Is it a router's own tag, or a knock?
+    pub fn is_router(&self, dcid: &Dcid) -> bool {
+        match dcid {
+            Dcid::Knock(_) => true,
+            Dcid::Tag(tag) => self.by_tag.contains_key(tag),
+        }
+    }
+
+    /// Does any peer with a connection now go by this router?
+    pub fn is_used(&self, slot: Slot) -> bool {
+        self.peers.iter().any(|(tag, p)| p.leaders > 0 && self.to_peer(*tag) == Some(slot))
+    }
+
+    /// A preferred router that is up, or else draining; the learned one, any that is up; if none is up, the same order without asking (the
+    /// attachment may be a moment away).
     fn to_peer(&self, tag: Tag) -> Option<Slot> {
-        let up = |slot: &Slot| self.routers.get(slot).is_some_and(|r| r.up);
-        let known = |slot: &Slot| self.routers.contains_key(slot);
-        let choices = self.peers.get(&tag).map(|p| p.preferred.iter().chain(&p.learned));
-        let choices = || choices.clone().into_iter().flatten();
-        choices()
-            .find(|s| up(s))
-            .or_else(|| self.routers.keys().find(|s| up(s)))
-            .or_else(|| choices().find(|s| known(s)))
+        let is = |slot: &Slot, standing| self.standing(*slot) == standing;
+        let peer = self.peers.get(&tag);
+        let preferred = || peer.into_iter().flat_map(|p| &p.preferred);
+        let choices = || preferred().chain(peer.and_then(|p| p.learned.as_ref()));
+        preferred()
+            .find(|s| is(s, Standing::Up))
+            .or_else(|| preferred().find(|s| is(s, Standing::Draining)))
+            .or_else(|| choices().find(|s| is(s, Standing::Up)))
+            .or_else(|| self.routers.keys().find(|s| is(s, Standing::Up)))
+            .or_else(|| self.routers.keys().find(|s| is(s, Standing::Draining)))
+            .or_else(|| choices().find(|s| self.routers.contains_key(s)))
             .or_else(|| self.routers.keys().next())
             .copied()
     }
 
     fn peer(&mut self, tag: Tag) -> &mut Peer {
         if !self.peers.contains_key(&tag) {
-            if self.peers.len() >= MAX_PEERS
+            if self.order.len() >= MAX_PEERS
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.peers.remove(&oldest);
@@ -142,7 +224,7 @@ impl PathTable {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Standing::*, *};
     use proptest::prelude::*;
 
     const R1: Slot = Slot(1);
@@ -177,17 +259,19 @@ mod tests {
     fn a_peer_goes_by_preference_then_by_what_was_learned_then_by_any_router_up() {
         let mut t = two_routers();
         assert_eq!(to(&t, 7), Some(R1), "nothing up: the first");
-        t.set_up(R2, true);
+        t.set_standing(R2, Up);
         assert_eq!(to(&t, 7), Some(R2), "the one up");
-        t.set_up(R1, true);
+        t.set_standing(R1, Up);
         assert!(t.learn(tag(7), R2));
         assert!(!t.learn(tag(7), R2), "no news");
         assert_eq!(to(&t, 7), Some(R2), "learned");
         t.prefer(tag(7), vec![R1, R2]);
         assert_eq!(to(&t, 7), Some(R1), "preferred");
-        t.set_up(R1, false);
-        assert_eq!(to(&t, 7), Some(R2), "preferred router down");
-        t.set_up(R2, false);
+        t.set_standing(R1, Draining);
+        assert_eq!(to(&t, 7), Some(R2), "preferred router drains");
+        t.set_standing(R2, Down);
+        assert_eq!(to(&t, 7), Some(R1), "better a draining router than none");
+        t.set_standing(R1, Down);
         assert_eq!(to(&t, 7), Some(R1), "both down");
         t.forget(tag(7));
         assert!(t.order.is_empty());
@@ -196,7 +280,7 @@ mod tests {
     #[test]
     fn renewing_a_router_moves_its_tag_and_keeps_its_state() {
         let mut t = two_routers();
-        t.set_up(R1, true);
+        t.set_standing(R1, Up);
         t.set_router(R1, tag(111), [11; 8]);
         assert_eq!(to(&t, 111), Some(R1));
         assert_eq!(to(&t, 7), Some(R1), "still up");
@@ -211,6 +295,48 @@ mod tests {
         assert!(!t.learn(tag(101), R2));
         assert!(!t.learn(tag(7), Slot(9)));
         assert_eq!(to(&t, 101), Some(R1));
+    }
+
+    #[test]
+    fn a_draining_router_that_was_named_is_better_than_one_that_was_not() {
+        let mut t = two_routers();
+        t.set_standing(R1, Draining);
+        t.set_standing(R2, Up);
+        t.prefer(tag(7), vec![R1]);
+        assert_eq!((to(&t, 7), to(&t, 8)), (Some(R1), Some(R2)));
+        t.lead(tag(7));
+        assert!(t.is_used(R1));
+        t.set_standing(R1, Down);
+        assert!(!t.is_used(R1));
+    }
+
+    #[test]
+    fn only_the_leader_changes_the_order_and_a_flood_does_not_push_it_out() {
+        let mut t = two_routers();
+        t.set_standing(R1, Up);
+        t.set_standing(R2, Up);
+        t.suggest(tag(7), vec![R1]);
+        t.lead(tag(7));
+        t.suggest(tag(7), vec![R2]);
+        assert_eq!(to(&t, 7), Some(R1));
+        for n in 0..=MAX_PEERS as u64 {
+            t.learn(Tag((n + 1_000_000).to_be_bytes()), R2);
+        }
+        t.learn(tag(7), R2);
+        t.forget(tag(7));
+        assert_eq!(to(&t, 7), Some(R1));
+        t.unlead(tag(7));
+        assert!(!t.peers.contains_key(&tag(7)));
+    }
+
+    #[test]
+    fn routers_say_who_is_absent() {
+        let mut t = two_routers();
+        t.set_attached(tag(7), R1, false);
+        t.set_attached(tag(7), R1, false);
+        assert!(t.is_absent(tag(7), R1) && !t.is_absent(tag(7), R2));
+        t.set_attached(tag(7), R1, true);
+        assert!(!t.is_absent(tag(7), R1));
     }
 
     proptest! {

@@ -126,7 +126,7 @@ impl Peer {
             .await
             .map_err(|_| OpenError::Timeout("the handshake"))??;
         tracing::debug!(peer = %id, %tag, "peer connected");
-        let control = control::start_writing(connection.clone(), send, node.path_up());
+        let control = control::start_writing(connection.clone(), send, node.paths());
         tokio::spawn(control::read(recv, control.clone(), |_| ()));
         Ok(Self(Arc::new(Shared {
             id: id.clone(),

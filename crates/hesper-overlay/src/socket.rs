@@ -60,6 +60,8 @@ struct Leg {
     errors_in_a_row: AtomicU32,
     dead: AtomicBool,
     trouble: Arc<Notify>,
+    /// Sends of packets to peers (not to the router itself).
+    carried: AtomicU64,
 }
 
 impl Leg {
@@ -80,6 +82,7 @@ impl Leg {
             errors_in_a_row: AtomicU32::new(0),
             dead: AtomicBool::new(false),
             trouble,
+            carried: AtomicU64::new(0),
         })
     }
 
@@ -154,6 +157,12 @@ impl NodeSocket {
         legs.iter().find(|l| l.slot == slot && !l.dead.load(Relaxed)).map(|l| l.router)
     }
 
+    /// How many sends to peers went through a leg: whether it moves says whether the leg is busy.
+    pub fn carried(&self, slot: Slot) -> u64 {
+        let legs = self.legs.load();
+        legs.iter().find(|l| l.slot == slot).map_or(0, |l| l.carried.load(Relaxed))
+    }
+
     /// Changes the table of paths.
     pub fn update<T>(&self, change: impl FnOnce(&mut PathTable) -> T) -> T {
         change(&mut self.table.write().unwrap_or_else(PoisonError::into_inner))
@@ -164,8 +173,10 @@ impl NodeSocket {
         &self.counters
     }
 
-    fn route(&self, dcid: &Dcid) -> Option<Slot> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).route(dcid)
+    /// The leg that a packet goes by, and whether it is for a peer.
+    fn route(&self, dcid: &Dcid) -> Option<(Slot, bool)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        Some((table.route(dcid)?, !table.is_router(dcid)))
     }
 
     fn learn(&self, peer: hesper_model::id::Tag, slot: Slot) {
@@ -246,12 +257,16 @@ impl AsyncUdpSocket for NodeSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let slot = header::parse(transmit.contents).and_then(|h| self.route(&h.dcid));
+        let route = header::parse(transmit.contents).and_then(|h| self.route(&h.dcid));
         let legs = self.legs.load();
-        let Some(leg) = slot.and_then(|s| legs.iter().find(|l| l.slot == s)) else {
+        let leg = route.and_then(|(slot, to_peer)| Some((legs.iter().find(|l| l.slot == slot)?, to_peer)));
+        let Some((leg, to_peer)) = leg else {
             self.counters.no_route.fetch_add(1, Relaxed);
             return Ok(());
         };
+        if to_peer {
+            leg.carried.fetch_add(1, Relaxed);
+        }
         let transmit = Transmit { destination: leg.router, src_ip: None, ..*transmit };
         let send = || leg.state.try_send((&leg.io).into(), &transmit);
         match leg.io.try_io(Interest::WRITABLE, send) {

@@ -1,24 +1,29 @@
 //! What is said on an attach connection, and which answers are outstanding.
 
 use super::{AttachError, PONG_DEADLINE, PassAnswer, PeerAttached, Present};
-use crate::frame;
+use crate::{frame, passes::Pass, paths::Slot};
+use hesper_model::id::Tag;
 use hesper_proto::overlay::{FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router};
 use quinn::{RecvStream, SendStream};
 use std::collections::HashMap;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 
 /// Passes that a router may leave unanswered at any time.
 const MAX_UNANSWERED: usize = 65_536;
 /// Longest message from a router.
 const MAX_MESSAGE: usize = 4096;
 
+/// A pass that was shown.
+struct Pending {
+    peer: Tag,
+    purpose: String,
+    answer: Option<mpsc::Sender<(Slot, PassAnswer)>>,
+}
+
 /// The node's side of the conversation.
 pub(super) struct Talk {
     send: SendStream,
-    pending: HashMap<u64, (String, Option<oneshot::Sender<PassAnswer>>)>,
+    pending: HashMap<u64, Pending>,
     next_request: u64,
 }
 
@@ -33,22 +38,32 @@ impl Talk {
         }
         let request_id = self.next_request;
         self.next_request += 1;
-        self.pending.insert(request_id, (order.pass.purpose, order.answer));
-        let message = PresentPass { request_id, pass: order.pass.token };
+        let Pass { peer, purpose, token, .. } = order.pass;
+        self.pending.insert(request_id, Pending { peer, purpose, answer: order.answer });
+        let message = PresentPass { request_id, pass: token };
         say(&mut self.send, from_node::Message::Pass(message)).await
     }
 
-    /// Returns whether this opened a pair again that had been open before.
-    pub(super) fn answered(&mut self, router: &str, result: PassResult) -> bool {
-        let Some((purpose, answer)) = self.pending.remove(&result.request_id) else { return false };
-        if !result.error.is_empty() {
-            tracing::debug!(router, purpose, error = result.error, "router refused a pass");
+    /// Returns, of a pass that was taken: its peer, whether that is attached there, and whether nobody waited for this (a pair that had been
+    /// open before is open again).
+    pub(super) fn answered(
+        &mut self,
+        slot: Slot,
+        router: &str,
+        result: PassResult,
+    ) -> Option<(Tag, bool, bool)> {
+        let Pending { peer, purpose, answer } = self.pending.remove(&result.request_id)?;
+        let PassResult { error, peer_attached, .. } = result;
+        let taken = error.is_empty().then_some((peer, peer_attached, answer.is_none()));
+        if taken.is_none() {
+            tracing::debug!(router, purpose, error, "router refused a pass");
         }
-        let Some(answer) = answer else { return result.error.is_empty() };
-        let error = result.error;
-        let said = if error.is_empty() { Ok(PeerAttached(result.peer_attached)) } else { Err(error) };
-        let _ = answer.send(said);
-        false
+        if let Some(answer) = answer {
+            let said = if taken.is_some() { Ok(PeerAttached(peer_attached)) } else { Err(error) };
+            // There is room for one answer of each router.
+            let _ = answer.try_send((slot, said));
+        }
+        taken
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), AttachError> {
