@@ -3,14 +3,15 @@
 //! - [`Model`]: every entity at one revision, with look-ups by id and name. A change makes the next model and shares
 //!   the tables it did not touch, so a policy change costs the number of policies, whatever the number of identities.
 //! - [`decide`]: may this identity dial, bind, or use this router? The answer names the [`Rule`] that decided.
-//! - [`routers`]: which routers an identity, a service, and both ends of a dial may use.
+//! - [`routers`]: which routers an identity, a service, and each end of a dial may use.
 //! - [`access`]: which services an identity may use, and which identities a service.
 //! - [`advise`]: the policy advisor: what stands between an identity and a service.
 //! - [`hints`]: the one line after `create service` that says what is still missing.
 //! - [`terminators`]: which of several terminators a dial goes to.
 //!
-//! A dial needs a Dial policy for the dialer, a Bind policy for the host, and one router that edge-router policies give to
-//! both and a service-edge-router policy to the service. No policy ever forbids: adding one can only allow more.
+//! A dial needs a Dial policy for the dialer, a Bind policy for the host, and for each of the two a router that an edge-router
+//! policy gives to it and a service-edge-router policy to the service; one router for both, or two that are linked, which is no
+//! matter of policy. No policy ever forbids: adding one can only allow more.
 
 pub mod access;
 pub mod advise;

@@ -1,4 +1,4 @@
-//! Which routers an identity, a service, and both ends of a dial may use. Disabled routers are used by nobody.
+//! Which routers an identity, a service, and each end of a dial may use. Disabled routers are used by nobody.
 
 use crate::{Model, Rule, decide};
 use hesper_model::{
@@ -24,43 +24,46 @@ pub fn common_routers(model: &Model, identity: &IdentityId, service: &ServiceId)
     common
 }
 
-/// The routers that may carry a dial of the service from the dialer to the host, in the order of their ids; at least one.
+/// The routers that may carry the two ends of a dial, each in the order of their ids and none empty. The ends need not share one:
+/// two routers that are linked carry a dial together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Those that policy gives to both dialer and service.
+    pub dialer: Vec<EdgeRouterId>,
+    /// Those that policy gives to both host and service.
+    pub host: Vec<EdgeRouterId>,
+}
+
+/// The routers that may carry a dial of the service from the dialer to the host.
 ///
 /// # Errors
-/// The rule that is missing: the first side without any router, or that the sides have none in common.
-pub fn path(
+/// The rule that is missing: of the service, else of the first end that has no router.
+pub fn ends(
     model: &Model,
     dialer: &IdentityId,
     host: &IdentityId,
     service: &ServiceId,
-) -> Result<Vec<EdgeRouterId>, Rule> {
+) -> Result<Ends, Rule> {
     let (dialer, host) = (decide::known_identity(model, dialer)?, decide::known_identity(model, host)?);
     let service = decide::known_service(model, service)?;
     let of_service = of_service(model, service);
     if of_service.is_empty() {
         return Err(Rule::NoServiceEdgeRouterPolicy { service: service.name.clone(), router: None });
     }
-    let side = |identity: &Identity| {
-        let routers = ids(&of_identity(model, identity));
-        if routers.is_empty() {
+    let end = |identity: &Identity| {
+        let own = of_identity(model, identity);
+        if own.is_empty() {
             return Err(Rule::NoEdgeRouterPolicy { identity: identity.name.clone(), router: None });
         }
-        Ok(routers)
+        let common: Vec<_> =
+            own.iter().filter(|r| of_service.iter().any(|s| s.id == r.id)).map(|r| r.id.clone()).collect();
+        if common.is_empty() {
+            let (identity, service) = (identity.name.clone(), service.name.clone());
+            return Err(Rule::NoCommonEdgeRouter { identity, service });
+        }
+        Ok(common)
     };
-    let (of_dialer, of_host) = (side(dialer)?, side(host)?);
-    let common: Vec<_> = of_service
-        .iter()
-        .map(|r| r.id.clone())
-        .filter(|id| of_dialer.contains(id) && of_host.contains(id))
-        .collect();
-    if common.is_empty() {
-        return Err(Rule::NoCommonEdgeRouter {
-            dialer: dialer.name.clone(),
-            host: host.name.clone(),
-            service: service.name.clone(),
-        });
-    }
-    Ok(common)
+    Ok(Ends { dialer: end(dialer)?, host: end(host)? })
 }
 
 /// The enabled routers of one identity.

@@ -60,12 +60,10 @@ pub enum Rule {
         /// Name of the router; none = not one router.
         router: Option<String>,
     },
-    /// Dialer, host and service each have routers, but none in common.
+    /// Identity and service each have routers, but none in common.
     NoCommonEdgeRouter {
-        /// Name of the dialer.
-        dialer: String,
-        /// Name of the host.
-        host: String,
+        /// Name of the identity.
+        identity: String,
         /// Name of the service.
         service: String,
     },
@@ -122,10 +120,10 @@ impl fmt::Display for Rule {
             Self::NoServiceEdgeRouterPolicy { service, router: None } => {
                 write!(f, "no service-edge-router-policy gives service '{service}' an edge router")
             }
-            Self::NoCommonEdgeRouter { dialer, host, service } => write!(
+            Self::NoCommonEdgeRouter { identity, service } => write!(
                 f,
-                "no edge router is given to dialer '{dialer}', host '{host}' and service '{service}' alike: \
-                 adjust edge-router-policies or service-edge-router-policies"
+                "identity '{identity}' and service '{service}' have no edge routers in common: adjust \
+                 edge-router-policies or service-edge-router-policies"
             ),
         }
     }

@@ -98,30 +98,58 @@ fn lists_agree_with_the_policies() {
     assert_eq!(routers_for(&off, &identity_id("client")), []);
 }
 
-#[test]
-fn a_path_needs_a_router_of_all_three_and_names_what_is_missing() {
-    let path = |m: &Model| {
-        routers::path(m, &identity_id("client"), &identity_id("host"), &service_id("svc"))
-            .map_err(|r| r.to_string())
-    };
-    assert_eq!(path(&model(|_| ())), Ok(vec![router_id("r")]));
-    assert_eq!(
-        path(&model(|e| e.service_edge_router_policies.clear())),
-        Err("no service-edge-router-policy gives service 'svc' an edge router".into())
-    );
-    assert_eq!(
-        path(&model(|e| e.edge_router_policies = vec![erp("erp", &["#all"], &["#clients"])])),
-        Err("no edge-router-policy gives identity 'host' an edge router".into())
-    );
-    let apart = model(|e| {
+fn ends(m: &Model) -> Result<routers::Ends, String> {
+    routers::ends(m, &identity_id("client"), &identity_id("host"), &service_id("svc"))
+        .map_err(|r| r.to_string())
+}
+
+/// The client has `r`, the host has `spare`, the service both.
+fn apart() -> Model {
+    model(|e| {
         e.edge_router_policies =
             vec![erp("a", &["@r-id"], &["#clients"]), erp("b", &["@spare-id"], &["#hosts"])];
-    });
-    assert!(
-        path(&apart)
-            .expect_err("apart")
-            .starts_with("no edge router is given to dialer 'client', host 'host'")
-    );
+    })
+}
+
+#[test]
+fn each_end_needs_a_router_of_the_service_and_what_is_missing_is_named() {
+    let r = || vec![router_id("r")];
+    assert_eq!(ends(&model(|_| ())), Ok(routers::Ends { dialer: r(), host: r() }));
+    assert_eq!(ends(&apart()), Ok(routers::Ends { dialer: r(), host: vec![router_id("spare")] }));
+    for (m, expected) in [
+        (
+            model(|e| e.service_edge_router_policies.clear()),
+            "no service-edge-router-policy gives service 'svc' an edge router",
+        ),
+        (
+            model(|e| e.edge_router_policies = vec![erp("erp", &["#all"], &["#clients"])]),
+            "no edge-router-policy gives identity 'host' an edge router",
+        ),
+        (
+            model(|e| {
+                e.edge_router_policies =
+                    vec![erp("a", &["@r-id"], &["#clients"]), erp("b", &["@spare-id"], &["#hosts"])];
+                e.service_edge_router_policies = vec![serp("s", &["@r-id"], &["#all"])];
+            }),
+            "identity 'host' and service 'svc' have no edge routers in common: adjust edge-router-policies or \
+             service-edge-router-policies",
+        ),
+    ] {
+        assert_eq!(ends(&m).expect_err(expected), expected);
+    }
+}
+
+#[test]
+fn ends_at_different_routers_are_no_fault() {
+    let m = apart();
+    for (identity, line) in [
+        ("client", "OKAY : client (1) -> svc (2) Common Routers: (1/1) Dial: Y Bind: N "),
+        ("host", "OKAY : host (1) -> svc (2) Common Routers: (1/1) Dial: N Bind: Y "),
+    ] {
+        let advice = advise(&m, &|_| true, &identity_id(identity), &service_id("svc")).expect("both exist");
+        assert_eq!(advice.to_string(), line);
+    }
+    assert_eq!(hints::after_create_service(&m, &service_id("svc")), None);
 }
 
 #[test]

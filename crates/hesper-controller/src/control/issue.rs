@@ -2,7 +2,7 @@
 
 use super::{
     dial::Route,
-    grants::{Full, Grant, judge},
+    grants::{Full, Grant, Reach, judge},
     refusal::{Refused, no_such_service},
     renew::internal,
     unix_now,
@@ -49,7 +49,7 @@ pub(super) fn issue(
         pair: route.pair.clone(),
         dialer_tag: to.tag,
         binder_tag: route.binder_tag,
-        routers: route.pass_routers.iter().cloned().collect(),
+        reach: Reach::Paths { paths: route.paths.clone(), told: route.told },
         expires_at: exp,
     };
     state.control.change(|shared| shared.ledger.issue(grant)).map_err(|full| match full {
@@ -77,8 +77,12 @@ pub(super) fn issue(
         terminator_id: route.terminator.to_string(),
         binder_id: route.pair.binder.to_string(),
         binder_tag: route.binder_tag.0.to_vec(),
-        paths: route.routers.iter().map(|id| Path { router_ids: vec![id.to_string()] }).collect(),
+        paths: route.paths.iter().take(route.told).map(message).collect(),
     })
+}
+
+fn message(path: &super::paths::Path) -> Path {
+    Path { router_ids: path.iter().map(ToString::to_string).collect() }
 }
 
 fn sign(
@@ -103,7 +107,7 @@ fn sign(
         jti: id.to_owned(),
         a: to.tag,
         b: route.binder_tag,
-        paths: route.pass_routers.iter().map(|id| vec![id.clone()]).collect(),
+        paths: route.paths.clone(),
         cnf: to.spki_sha256.to_owned(),
         iat,
         exp,

@@ -1,7 +1,7 @@
 //! What nodes and routers ask over gRPC: who is here, what they are told, who may dial whom, and when that ends.
 //!
-//! Pure: `sessions` (who is here), `grants` (what was granted and must be revoked), `view` (what nodes are told), `dial` and
-//! `bind` (the decisions and their reasons), `refusal` (how a no is said).
+//! Pure: `sessions` (who is here), `paths` (the ways between two nodes), `grants` (what was granted and must be revoked), `view`
+//! (what nodes and routers are told), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
 //! `renew`, and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
 //!
@@ -15,6 +15,7 @@ mod grants;
 mod issue;
 mod metrics;
 mod node;
+mod paths;
 mod push;
 mod reconcile;
 mod refusal;
@@ -127,7 +128,7 @@ impl Default for Control {
 impl Control {
     /// Is the router's watch open?
     pub(crate) fn router_is_online(&self, id: &EdgeRouterId) -> bool {
-        self.lock().sessions.router_is_online(id)
+        self.lock().sessions.routers().is_online(id)
     }
 
     /// Has the identity an open watch?
@@ -178,8 +179,12 @@ impl Control {
         let mut of_nodes: BTreeMap<Tag, Vec<(String, String)>> = BTreeMap::new();
         let mut of_routers: BTreeMap<EdgeRouterId, Vec<String>> = BTreeMap::new();
         for revoked in revocations {
-            self.metrics.revocations.inc();
-            tracing::info!(grant = revoked.id, reason = revoked.reason, "a grant is revoked");
+            if revoked.sessions.is_empty() {
+                tracing::info!(pass = revoked.id, reason = revoked.reason, "a pass ends at some routers");
+            } else {
+                self.metrics.revocations.inc();
+                tracing::info!(grant = revoked.id, reason = revoked.reason, "a grant is revoked");
+            }
             for tag in revoked.sessions {
                 of_nodes.entry(tag).or_default().push((revoked.id.clone(), revoked.reason.clone()));
             }

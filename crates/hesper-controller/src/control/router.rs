@@ -128,8 +128,12 @@ impl Watch {
             match reports.message().await {
                 Ok(Some(RouterReport { report: Some(router_report::Report::Status(status)) })) => {
                     let (attached, draining) = (status.attached.len(), status.draining);
+                    let model = self.state.model();
+                    let links =
+                        status.links.into_iter().map(|l| (EdgeRouterId::new(l.router_id), l.rtt_micros));
+                    let known = links.filter(|(id, _)| model.edge_router(id).is_some());
                     self.state.control.change(|shared| {
-                        shared.sessions.set_router_status(&self.id, self.epoch, attached, draining);
+                        shared.sessions.set_router_status(&self.id, self.epoch, attached, draining, known);
                     });
                 }
                 // A second hello, or a report of a later version.
@@ -153,7 +157,7 @@ impl Watch {
             tag: self.secret.tag.0.to_vec(),
             knock_secret: self.secret.knock_secret.to_vec(),
             token_keys: token_keys(&self.state),
-            peers: Vec::new(),
+            peers: self.state.control.picture(&self.state).router_peers(&self.id, self.secret.tag),
             trust: None,
         };
         if last.as_ref().is_some_and(|before| RouterState { revision: now.revision, ..before.clone() } == now)

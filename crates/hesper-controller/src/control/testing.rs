@@ -74,6 +74,22 @@ impl Mesh {
         self.0.edge_router_policies.clear();
         self
     }
+    /// Gives the identity these routers and no others. The mesh's one edge-router policy, which is for all, goes.
+    pub(crate) fn routers_of(mut self, identity: &str, routers: &str) -> Self {
+        let policies = &mut self.0.edge_router_policies;
+        policies.retain(|p| p.id.as_str() != "erp");
+        policies.push(EdgeRouterPolicy {
+            id: EdgeRouterPolicyId::new(format!("erp-{identity}")),
+            name: format!("erp-{identity}"),
+            semantic: Semantic::AnyOf,
+            identity_roles: roles(&format!("@{identity}")),
+            edge_router_roles: roles(routers),
+            tags: BTreeMap::new(),
+            created_at: AT,
+            updated_at: AT,
+        });
+        self
+    }
     pub(crate) fn disabled(mut self, id: &str) -> Self {
         self.0.identities.iter_mut().filter(|i| i.id.as_str() == id).for_each(|i| i.disabled = true);
         self

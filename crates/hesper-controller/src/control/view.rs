@@ -9,7 +9,9 @@ use hesper_model::{
 };
 use hesper_overlay::knock;
 use hesper_policy::{Model, Request, decide, routers_for, services_for};
-use hesper_proto::control::{AttachPoint, NodeSession, NodeState, Service, ServiceHost, TokenKey};
+use hesper_proto::control::{
+    AttachPoint, NodeSession, NodeState, RouterPeer, Service, ServiceHost, TokenKey,
+};
 use ring::hmac;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,6 +34,7 @@ struct Point {
     addresses: Vec<String>,
     tag: Tag,
     secret: [u8; 32],
+    online: bool,
     /// Nodes prefer the lowest: usable routers first, then by cost and name.
     rank: (bool, u16, String),
 }
@@ -85,6 +88,12 @@ impl Picture {
         })
     }
 
+    /// Every other router that is online, and the knock at it for the router `own` with this tag. In order of id.
+    pub(crate) fn router_peers(&self, own: &EdgeRouterId, tag: Tag) -> Vec<RouterPeer> {
+        let others = self.routers.iter().filter(|(id, point)| *id != own && point.online);
+        others.map(|(id, point)| point.for_router(id, tag)).collect()
+    }
+
     fn attach_points(&self, told: &Told<'_>) -> Vec<AttachPoint> {
         let mut points: Vec<_> = routers_for(&self.model, told.identity)
             .into_iter()
@@ -110,8 +119,20 @@ impl Picture {
 
 impl Point {
     fn for_session(&self, id: &EdgeRouterId, session: Tag) -> AttachPoint {
-        let key_id = knock_key_id(&self.secret, session);
+        let key_id = knock_key_id(&self.secret, NODE_KNOCK, session);
         AttachPoint {
+            router_id: id.to_string(),
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            tag: self.tag.0.to_vec(),
+            knock_key_id: key_id.to_vec(),
+            knock_key: knock::derive(&self.secret, key_id).to_vec(),
+        }
+    }
+
+    fn for_router(&self, id: &EdgeRouterId, other: Tag) -> RouterPeer {
+        let key_id = knock_key_id(&self.secret, ROUTER_KNOCK, other);
+        RouterPeer {
             router_id: id.to_string(),
             name: self.name.clone(),
             addresses: self.addresses.clone(),
@@ -128,16 +149,21 @@ fn point(router: &EdgeRouter, sessions: &Sessions, keys: RouterKeys) -> Point {
         addresses: router.addresses.clone(),
         tag: keys.tag,
         secret: keys.secret,
-        rank: (!sessions.router_is_usable(&router.id), router.cost, router.name.clone()),
+        online: sessions.routers().is_online(&router.id),
+        rank: (!sessions.routers().is_usable(&router.id), router.cost, router.name.clone()),
     }
 }
 
-/// The key id of one session's knock at one router. It looks random to everybody else, differs between routers, and is the same
-/// after a restart of the controller.
-fn knock_key_id(secret: &[u8; 32], session: Tag) -> [u8; 8] {
+/// What key ids of nodes' knocks are derived with, and of routers'.
+const NODE_KNOCK: &[u8] = b"hesper knock key id";
+const ROUTER_KNOCK: &[u8] = b"hesper link knock key id";
+
+/// The key id of the knock of one session or router at the router with this secret. It looks random to everybody else, differs
+/// between routers, and is the same after a restart of the controller.
+fn knock_key_id(secret: &[u8; 32], purpose: &[u8], of: Tag) -> [u8; 8] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
-    context.update(b"hesper knock key id");
-    context.update(&session.0);
+    context.update(purpose);
+    context.update(&of.0);
     let mut id = [0; 8];
     id.copy_from_slice(&context.sign().as_ref()[..8]);
     id
@@ -268,12 +294,35 @@ mod tests {
         let key_id = point.knock_key_id[..].try_into().expect("8 bytes");
         let knock = knock::make(key_id, point.knock_key[..].try_into().expect("32 bytes"), 1_000, 1);
         assert!(knock::verify(&KEYS.secret, &knock, 1_000));
-        assert_ne!(knock_key_id(&KEYS.secret, Tag([1; 8])), knock_key_id(&KEYS.secret, Tag([2; 8])));
+        let of = |n| knock_key_id(&KEYS.secret, NODE_KNOCK, Tag([n; 8]));
+        assert_ne!(of(1), of(2));
         assert_eq!(told(mesh().without_erp(), &sessions(true), "dialer").expect("a state").routers, []);
         assert_eq!(
             told(mesh().router_disabled("r1"), &sessions(true), "dialer").expect("a state").routers.len(),
             1
         );
+    }
+
+    #[test]
+    fn a_router_is_told_of_the_others_that_are_online() {
+        let mut here = sessions(true);
+        let r1 = EdgeRouterId::new("r1");
+        let peers = |s: &Sessions| {
+            let picture = Picture::new(Arc::new(mesh().model(5)), s, |_| Some(KEYS));
+            picture.router_peers(&r1, Tag([3; 8]))
+        };
+        let first = peers(&here);
+        let [peer] = &first[..] else { panic!("{first:?}") };
+        assert_eq!(
+            (peer.router_id.as_str(), &peer.addresses[..]),
+            ("r2", &["192.0.2.1:3022".to_owned()][..])
+        );
+        let key_id = peer.knock_key_id[..].try_into().expect("8 bytes");
+        let knock = knock::make(key_id, peer.knock_key[..].try_into().expect("32 bytes"), 1_000, 1);
+        assert!(knock::verify(&KEYS.secret, &knock, 1_000));
+        assert_ne!(key_id, knock_key_id(&KEYS.secret, NODE_KNOCK, Tag([3; 8])), "a node's is another");
+        here.open_router(r1.clone());
+        assert_eq!(peers(&here), first, "nobody is its own peer, and the key stays");
     }
 
     #[test]

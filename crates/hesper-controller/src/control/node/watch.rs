@@ -93,12 +93,12 @@ impl Watch {
             match reports.message().await {
                 Ok(Some(NodeReport { report: Some(node_report::Report::Attached(attached)) })) => {
                     let model = self.state.model();
-                    let ids = attached
+                    let routers = attached
                         .routers
                         .into_iter()
                         .take(ATTACHED_MAX)
-                        .map(|r| EdgeRouterId::new(r.router_id));
-                    let known: Vec<_> = ids.filter(|id| model.edge_router(id).is_some()).collect();
+                        .map(|r| (EdgeRouterId::new(r.router_id), r.rtt_micros));
+                    let known: Vec<_> = routers.filter(|(id, _)| model.edge_router(id).is_some()).collect();
                     let Opened { tag, epoch, .. } = self.opened;
                     self.state.control.change(|shared| shared.sessions.set_attached(tag, epoch, known));
                 }

@@ -11,7 +11,7 @@ use super::{
 use crate::state::{CERTIFICATE, Certificate, Changes};
 use hesper_model::{
     entity::{PolicyType, Service, ServicePolicy, Terminator},
-    id::IdentityId,
+    id::{EdgeRouterId, IdentityId},
 };
 use hesper_pki::{
     credentials::PeerIdentity,
@@ -69,6 +69,38 @@ async fn a_policy_removed_ends_the_grant_at_binder_dialer_and_router() {
     assert_eq!(world.router("r1").await.revoked().await.pass_ids, std::slice::from_ref(&answer.grant_id));
     let audit = world.audit();
     assert!(audit.contains("dialer-Dial") && audit.contains("no Dial service-policy has both"), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_learn_of_each_other_and_their_link_carries_a_dial() {
+    let world = World::new().await;
+    world.separate().await;
+    let (mut r1, mut r2) = (world.router("r1").await, world.router("r2").await);
+    let peers = r1.state_where(|s| !s.peers.is_empty()).await.peers;
+    assert_eq!(
+        (peers[0].router_id.as_str(), &peers[0].addresses[..]),
+        ("r2", &["r2.test:3022".to_owned()][..])
+    );
+    let tag_of_r2 = world.state.records().router_secret("r2").unwrap().tag;
+    assert_eq!(peers[0].tag, tag_of_r2.0);
+    r2.state_where(|s| s.peers.iter().any(|p| p.router_id == "r1")).await;
+    let (mut dialer, mut binder) = (world.node("dialer").await, world.node("binder").await);
+    dialer.attach(&["r1"]).await;
+    binder.attach(&["r2"]).await;
+    binder.bind("s", "").await.unwrap();
+    // The link comes up while the dial waits for it.
+    let dial = async { dialer.dial(ask("s")).await };
+    let link = async {
+        r1.report(false, &[("r2", 400)]).await;
+        r2.report(false, &[("r1", 400)]).await;
+    };
+    let (dialed, ()) = tokio::join!(dial, link);
+    let answer = dialed.unwrap();
+    let pass: PassClaims = world.state.verifier().verify(&answer.pass, super::unix_now()).unwrap();
+    assert_eq!(answer.paths[0].router_ids, ["r1", "r2"]);
+    assert_eq!(pass.paths, [["r1", "r2"].map(EdgeRouterId::new)]);
+    drop(r2);
+    assert_eq!(r1.state_where(|s| s.peers.is_empty()).await.peers, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::{
     state::{Authority, CERTIFICATE, Certificate, Changes, State},
 };
 use hesper_model::{
-    entity::{Identity, ServicePolicy},
+    entity::{EdgeRouterPolicy, Identity, ServicePolicy},
     id::Tag,
 };
 use hesper_observe::{audit::Audit, metrics::Registry};
@@ -19,9 +19,9 @@ use hesper_pki::{
 use hesper_proto::{
     SESSION_METADATA,
     control::{
-        Attached, AttachedRouter, BindRequest, DialRequest, DialResponse, NodeHello, NodeReport, NodeState,
-        NodeUpdate, Revoked, RouterHello, RouterReport, RouterRevoked, RouterState, RouterUpdate,
-        node_control_client::NodeControlClient, node_report, node_update,
+        Attached, AttachedRouter, BindRequest, DialRequest, DialResponse, Link, NodeHello, NodeReport,
+        NodeState, NodeUpdate, Revoked, RouterHello, RouterReport, RouterRevoked, RouterState, RouterStatus,
+        RouterUpdate, node_control_client::NodeControlClient, node_report, node_update,
         router_control_client::RouterControlClient, router_report, router_update,
     },
 };
@@ -134,11 +134,11 @@ impl World {
         reports.send(RouterReport { report: Some(router_report::Report::Hello(hello)) }).await.unwrap();
         let mut client = RouterControlClient::new(self.channel());
         let updates = client.watch(call(id, ReceiverStream::new(from))).await.unwrap().into_inner();
-        let mut router = Router { _reports: reports, updates };
+        let mut router = Router { reports, updates, state: RouterState::default() };
         let first = router.next().await.unwrap();
-        assert!(
-            matches!(first, router_update::Update::State(RouterState { router_id, .. }) if router_id == id)
-        );
+        let router_update::Update::State(state) = first else { panic!("the state comes first: {first:?}") };
+        assert_eq!(state.router_id, id);
+        router.state = state;
         router
     }
 
@@ -155,6 +155,15 @@ impl World {
 
     pub(super) async fn delete_policy(&self, id: &str) {
         assert!(self.state.delete::<ServicePolicy>(id).await.unwrap());
+    }
+
+    /// Gives the dialer `r1` only, and the binder `r2` only.
+    pub(super) async fn separate(&self) {
+        let policies = mesh().routers_of("dialer", "@r1").routers_of("binder", "@r2").0.edge_router_policies;
+        let mut changes = Changes::default();
+        policies.iter().for_each(|p| changes.create(p));
+        self.state.commit(changes).await.unwrap();
+        assert!(self.state.delete::<EdgeRouterPolicy>("erp").await.unwrap());
     }
 
     pub(super) async fn disable(&self, id: &str) {
@@ -317,8 +326,9 @@ impl Node {
 
 /// A router with an open watch.
 pub(super) struct Router {
-    _reports: mpsc::Sender<RouterReport>,
+    reports: mpsc::Sender<RouterReport>,
     pub(super) updates: Streaming<RouterUpdate>,
+    pub(super) state: RouterState,
 }
 
 impl Router {
@@ -329,9 +339,27 @@ impl Router {
 
     pub(super) async fn revoked(&mut self) -> RouterRevoked {
         loop {
-            if let router_update::Update::Revoked(revoked) = self.next().await.unwrap() {
-                return revoked;
+            match self.next().await.unwrap() {
+                router_update::Update::Revoked(revoked) => return revoked,
+                router_update::Update::State(state) => self.state = state,
             }
         }
+    }
+
+    pub(super) async fn state_where(&mut self, holds: impl Fn(&RouterState) -> bool) -> RouterState {
+        while !holds(&self.state) {
+            if let router_update::Update::State(state) = self.next().await.unwrap() {
+                self.state = state;
+            }
+        }
+        self.state.clone()
+    }
+
+    /// Its links, with their round-trip times in microseconds.
+    pub(super) async fn report(&self, draining: bool, links: &[(&str, u32)]) {
+        let link = |(id, rtt): &(&str, u32)| Link { router_id: (*id).to_owned(), rtt_micros: *rtt };
+        let status = RouterStatus { attached: Vec::new(), draining, links: links.iter().map(link).collect() };
+        let report = RouterReport { report: Some(router_report::Report::Status(status)) };
+        self.reports.send(report).await.unwrap();
     }
 }

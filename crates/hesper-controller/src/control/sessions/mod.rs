@@ -3,6 +3,10 @@
 //! A session is connected while its watch is open and lingers for a while after it, so that it can be resumed with its
 //! session token. What is gone takes its terminators with it; the caller removes those.
 
+mod routers;
+
+pub(crate) use routers::{LINKS_MAX, Routers};
+
 use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,8 +24,14 @@ const ENDED_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Ended sessions remembered; beyond it the oldest is forgotten, and only its token's own end is left.
 const ENDED_MAX: usize = 10_000;
 
+/// Round-trip times that differ by less than this, in microseconds, are the same.
+const RTT_SLACK: u32 = 500;
+
 /// Tells one watch of a session or router from the next one.
 pub(crate) type Epoch = u64;
+
+/// Routers that a node is attached to or a router is linked with, and their round-trip times in microseconds; 0 = not yet measured.
+pub(crate) type Attached = BTreeMap<EdgeRouterId, u32>;
 
 /// A node session.
 #[derive(Clone, Debug)]
@@ -33,7 +43,7 @@ pub(crate) struct Session {
     /// Serial of the certificate that opened it.
     pub(crate) serial: String,
     /// Routers that it is attached to, as it says.
-    pub(crate) attached: BTreeSet<EdgeRouterId>,
+    pub(crate) attached: Attached,
     phase: Phase,
     opened: Epoch,
     hosting: bool,
@@ -55,14 +65,6 @@ impl Session {
 enum Phase {
     Connected(Epoch),
     Lingering(Instant),
-}
-
-/// A router whose watch is open.
-#[derive(Clone, Debug, Default)]
-struct Router {
-    epoch: Epoch,
-    draining: bool,
-    attached: usize,
 }
 
 /// Who opens a session.
@@ -104,11 +106,12 @@ pub(crate) struct Sessions {
     nodes: HashMap<Tag, Session>,
     by_identity: HashMap<IdentityId, BTreeSet<Tag>>,
     lingering: BTreeSet<(Instant, Tag)>,
-    routers: BTreeMap<EdgeRouterId, Router>,
+    routers: Routers,
     ended: BTreeSet<(Instant, Tag)>,
     last_epoch: Epoch,
     version: u64,
     view_version: u64,
+    paths_version: u64,
 }
 
 impl Sessions {
@@ -120,6 +123,12 @@ impl Sessions {
     /// Grows with everything that nodes are told: hosts that come or go, routers.
     pub(crate) fn view_version(&self) -> u64 {
         self.view_version
+    }
+
+    /// Grows with everything that ways between nodes depend on: attachments, routers, links, round-trip times.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for reroutes"))]
+    pub(crate) fn paths_version(&self) -> u64 {
+        self.paths_version
     }
 
     /// Opens a session for a watch: the one with the tag `resume` when this identity and key may have it, else a new one with
@@ -174,7 +183,7 @@ impl Sessions {
             identity,
             spki_sha256: None,
             serial: String::new(),
-            attached: BTreeSet::new(),
+            attached: Attached::new(),
             phase: Phase::Lingering(until),
             opened: 0,
             hosting: true,
@@ -204,18 +213,22 @@ impl Sessions {
         &mut self,
         tag: Tag,
         epoch: Epoch,
-        routers: impl IntoIterator<Item = EdgeRouterId>,
+        routers: impl IntoIterator<Item = (EdgeRouterId, u32)>,
     ) {
         if !self.is_current(tag, epoch) {
             return;
         }
-        let attached: BTreeSet<_> = routers.into_iter().take(ATTACHED_MAX).collect();
-        if let Some(session) = self.nodes.get_mut(&tag)
-            && session.attached != attached
-        {
-            session.attached = attached;
+        let Some(session) = self.nodes.get_mut(&tag) else { return };
+        let attached = settled(&session.attached, routers.into_iter().take(ATTACHED_MAX).collect());
+        if session.attached == attached {
+            return;
+        }
+        let others = !session.attached.keys().eq(attached.keys());
+        session.attached = attached;
+        if others {
             self.bump(false);
         }
+        self.paths_version += 1;
     }
 
     /// The session hosts something now, so that others are told when it goes and comes.
@@ -292,46 +305,42 @@ impl Sessions {
         connected.max_by_key(|(_, s)| s.opened).map(|(tag, _)| tag)
     }
 
+    /// The routers that are here.
+    pub(crate) fn routers(&self) -> &Routers {
+        &self.routers
+    }
+
     /// A router's watch opened; an older watch of it counts no more.
     pub(crate) fn open_router(&mut self, id: EdgeRouterId) -> Epoch {
         let epoch = self.next_epoch();
-        self.routers.insert(id, Router { epoch, ..Router::default() });
+        self.routers.open(id, epoch);
         self.bump(true);
         epoch
     }
 
     /// The router's watch of this epoch ended.
     pub(crate) fn close_router(&mut self, id: &EdgeRouterId, epoch: Epoch) {
-        if self.routers.get(id).is_some_and(|r| r.epoch == epoch) {
-            self.routers.remove(id);
+        if self.routers.close(id, epoch) {
             self.bump(true);
         }
     }
 
-    /// What a router says about itself.
+    /// What a router says about itself; more than [`LINKS_MAX`] links are cut off.
     pub(crate) fn set_router_status(
         &mut self,
         id: &EdgeRouterId,
         epoch: Epoch,
         attached: usize,
         draining: bool,
+        links: impl IntoIterator<Item = (EdgeRouterId, u32)>,
     ) {
-        let Some(router) = self.routers.get_mut(id).filter(|r| r.epoch == epoch) else { return };
-        let changed = router.draining != draining;
-        (router.attached, router.draining) = (attached, draining);
-        if changed {
-            self.bump(true);
+        let links = links.into_iter().take(LINKS_MAX).collect();
+        let changed = self.routers.report(id, epoch, attached, draining, links);
+        if changed.usable || changed.links {
+            self.bump(changed.usable);
+        } else if changed.rtt {
+            self.paths_version += 1;
         }
-    }
-
-    /// Is the router's watch open?
-    pub(crate) fn router_is_online(&self, id: &EdgeRouterId) -> bool {
-        self.routers.contains_key(id)
-    }
-
-    /// May new dials go through the router?
-    pub(crate) fn router_is_usable(&self, id: &EdgeRouterId) -> bool {
-        self.routers.get(id).is_some_and(|r| !r.draining)
     }
 
     /// Connected sessions, and routers online.
@@ -354,6 +363,7 @@ impl Sessions {
 
     fn bump(&mut self, told_to_nodes: bool) {
         self.version += 1;
+        self.paths_version += 1;
         self.view_version += u64::from(told_to_nodes);
     }
 
@@ -380,168 +390,17 @@ impl Sessions {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LINGER: Duration = Duration::from_secs(30);
-
-    fn tag(n: u8) -> Tag {
-        Tag([n; 8])
-    }
-
-    fn id(name: &str) -> IdentityId {
-        IdentityId::new(name)
-    }
-
-    fn open(s: &mut Sessions, who: &str, key: &str, resume: Option<Tag>, fresh: u8) -> Opened {
-        let opener = Opener { identity: &id(who), spki_sha256: key, serial: "01" };
-        s.open(&opener, resume, tag(fresh)).expect("room for a session")
-    }
-
-    #[test]
-    fn a_session_lingers_and_is_resumed_by_its_own_key_only() {
-        let (mut s, t0) = (Sessions::default(), Instant::now());
-        let first = open(&mut s, "a", "k", None, 1);
-        assert!(!first.resumed && s.get(tag(1)).is_some_and(Session::is_connected));
-        s.close(first.tag, first.epoch, t0 + LINGER);
-        assert!(!s.get(tag(1)).is_some_and(Session::is_connected));
-        assert_eq!(open(&mut s, "b", "k2", Some(tag(1)), 2).tag, tag(2), "another identity");
-        assert_eq!(open(&mut s, "a", "other", Some(tag(1)), 3).tag, tag(3), "another key");
-        let again = open(&mut s, "a", "k", Some(tag(1)), 4);
-        assert!(again.resumed && again.tag == tag(1));
-        assert!(s.expire(t0 + LINGER * 2).is_empty(), "connected again");
-        s.close(again.tag, again.epoch, t0 + LINGER);
-        assert_eq!(s.expire(t0 + LINGER), [tag(1)]);
-        assert!(s.get(tag(1)).is_none());
-    }
-
-    #[test]
-    fn the_end_of_an_older_watch_changes_nothing() {
-        let (mut s, t0) = (Sessions::default(), Instant::now());
-        let first = open(&mut s, "a", "k", None, 1);
-        let second = open(&mut s, "a", "k", Some(tag(1)), 2);
-        s.close(first.tag, first.epoch, t0 + LINGER);
-        s.set_attached(first.tag, first.epoch, [EdgeRouterId::new("r")]);
-        assert!(s.is_current(tag(1), second.epoch) && s.get(tag(1)).is_some_and(|n| n.attached.is_empty()));
-        let (old, new) = (s.open_router(EdgeRouterId::new("r")), s.open_router(EdgeRouterId::new("r")));
-        s.close_router(&EdgeRouterId::new("r"), old);
-        assert!(s.router_is_online(&EdgeRouterId::new("r")));
-        s.set_router_status(&EdgeRouterId::new("r"), new, 3, true);
-        assert!(!s.router_is_usable(&EdgeRouterId::new("r")) && s.router_is_online(&EdgeRouterId::new("r")));
-    }
-
-    #[test]
-    fn after_a_restart_stored_sessions_have_their_grace() {
-        let (mut s, t0) = (Sessions::default(), Instant::now());
-        s.restore(tag(1), id("a"), t0 + LINGER);
-        s.restore(tag(2), id("a"), t0 + LINGER);
-        assert_eq!(s.next_expiry(), Some(t0 + LINGER));
-        assert_eq!(
-            open(&mut s, "b", "k", Some(tag(1)), 9).tag,
-            tag(9),
-            "a restored session is still its identity's"
-        );
-        assert!(open(&mut s, "a", "k", Some(tag(1)), 8).resumed);
-        assert!(open(&mut s, "c", "k", Some(tag(3)), 7).resumed, "unknown here: taken up under its tag");
-        assert_eq!(s.expire(t0 + LINGER), [tag(2)]);
-    }
-
-    #[test]
-    fn an_ended_session_does_not_come_back_by_its_token() {
-        let (mut s, t0) = (Sessions::default(), Instant::now());
-        let opened = open(&mut s, "a", "k", None, 1);
-        assert_eq!(s.end(tag(1), t0), Some(opened.epoch));
-        assert_eq!(s.end(tag(1), t0), None);
-        assert_eq!(open(&mut s, "a", "k", Some(tag(1)), 2).tag, tag(2));
-        assert_eq!(s.ended().collect::<Vec<_>>(), [tag(1)]);
-        s.expire(t0 + ENDED_KEPT);
-        assert_eq!(s.ended().count(), 0);
-    }
-
-    #[test]
-    fn only_what_nodes_are_told_moves_the_view() {
-        let (mut s, t0) = (Sessions::default(), Instant::now());
-        let a = open(&mut s, "a", "k", None, 1);
-        s.set_attached(a.tag, a.epoch, [EdgeRouterId::new("r")]);
-        s.close(a.tag, a.epoch, t0 + LINGER);
-        assert_eq!(s.view_version(), 0);
-        assert_eq!(s.version(), 3);
-        let a = open(&mut s, "a", "k", Some(tag(1)), 2);
-        s.set_hosting(a.tag);
-        let told = s.view_version();
-        s.set_hosting(a.tag);
-        assert_eq!(s.view_version(), told);
-        s.close(a.tag, a.epoch, t0 + LINGER);
-        assert!(s.view_version() > told);
-    }
-
-    #[test]
-    fn one_identity_cannot_take_every_session() {
-        let mut s = Sessions::default();
-        for n in 0..SESSIONS_PER_IDENTITY_MAX {
-            open(&mut s, "a", "k", None, n as u8);
-        }
-        let opener = Opener { identity: &id("a"), spki_sha256: "k", serial: "01" };
-        assert_eq!(s.open(&opener, None, tag(200)), Err(TooMany::OfIdentity));
-        assert!(
-            s.open(&opener, Some(tag(3)), tag(200)).is_ok_and(|o| o.resumed),
-            "its own are still resumed"
-        );
-        open(&mut s, "b", "k", None, 201);
-        let first = open(&mut s, "a", "k", Some(tag(3)), 0);
-        s.close(first.tag, first.epoch, Instant::now());
-        assert_eq!(open(&mut s, "a", "k", None, 202).tag, tag(202));
-        assert!(s.get(tag(3)).is_none(), "the one that was gone made room");
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Open { who: u8, resume: Option<u8>, fresh: u8 },
-        Close { watch: usize },
-        End { tag: u8 },
-        Wait { seconds: u64 },
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (0u8..3, proptest::option::of(0u8..12), 0u8..12).prop_map(|(who, resume, fresh)| Step::Open {
-                who,
-                resume,
-                fresh: fresh + 100
-            }),
-            (0usize..20).prop_map(|watch| Step::Close { watch }),
-            (0u8..12).prop_map(|tag| Step::End { tag }),
-            (0u64..40).prop_map(|seconds| Step::Wait { seconds }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_indexes_agree_whatever_happens(steps in proptest::collection::vec(step(), 0..80)) {
-            let (mut s, mut now) = (Sessions::default(), Instant::now());
-            let mut watches = Vec::new();
-            for (n, step) in steps.into_iter().enumerate() {
-                match step {
-                    Step::Open { who, resume, fresh } => {
-                        // Tags are random in life: a fresh one is never one that exists.
-                        let fresh = Tag([fresh, n as u8, 0, 0, 0, 0, 0, 0]);
-                        let who = id(&who.to_string());
-                        let opener = Opener { identity: &who, spki_sha256: who.as_str(), serial: "" };
-                        watches.push(s.open(&opener, resume.map(tag), fresh).expect("room"));
-                    }
-                    Step::Close { watch } => if let Some(w) = watches.get(watch) { s.close(w.tag, w.epoch, now + LINGER); },
-                    Step::End { tag: t } => drop(s.end(tag(t), now)),
-                    Step::Wait { seconds } => { now += Duration::from_secs(seconds); s.expire(now); }
-                }
-                let lingering = s.nodes.values().filter(|n| !n.is_connected()).count();
-                prop_assert_eq!(lingering, s.lingering.len());
-                prop_assert_eq!(s.nodes.len(), s.by_identity.values().map(BTreeSet::len).sum::<usize>());
-                prop_assert!(s.by_identity.iter().all(|(i, tags)| tags.iter().all(|t| s.nodes[t].identity == *i)));
-                prop_assert!(s.ended().all(|t| !s.nodes.contains_key(&t)));
-                prop_assert!(s.next_expiry().is_none_or(|at| at <= now + LINGER));
-            }
+/// What is reported now, with the round-trip times of before where they have hardly changed: noise is no news.
+fn settled(before: &Attached, mut now: Attached) -> Attached {
+    for (router, rtt) in &mut now {
+        if let Some(old) = before.get(router).filter(|old| **old > 0 && *rtt > 0)
+            && rtt.abs_diff(*old) < RTT_SLACK.max(*old / 8)
+        {
+            *rtt = *old;
         }
     }
+    now
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Where a dial goes: which terminator, over which ways, or why not. Pure.
+
+mod refused;
+
+use super::{
+    grants::{Pair, judge},
+    paths::{Between, Path, Paths},
+    refusal::{Refused, no_such_service},
+    sessions::{Attached, Session, Sessions},
+};
+use hesper_model::{
+    entity::{Identity, Service, Terminator},
+    id::{IdentityId, Tag, TerminatorId},
+};
+use hesper_policy::{
+    Decision, Model, Request, Rule, decide,
+    routers::Ends,
+    terminators::{Candidate, choose, reaches},
+};
+use hesper_proto::control::DialRequest;
+use rand::Rng;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use tonic::Code;
+
+/// Microseconds of a way that count as one point of a terminator's cost: as OpenZiti's milliseconds of latency do.
+const MICROS_PER_POINT: u64 = 1_000;
+
+/// Who dials.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialer<'a> {
+    /// The identity.
+    pub(crate) identity: &'a Identity,
+    /// Its session.
+    pub(crate) tag: Tag,
+}
+
+/// A dial that is allowed and possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Dialer, service, binder.
+    pub(crate) pair: Pair,
+    /// The service's name.
+    pub(crate) service: String,
+    /// The chosen terminator.
+    pub(crate) terminator: TerminatorId,
+    /// The session that hosts it.
+    pub(crate) binder_tag: Tag,
+    /// The Dial policy that allowed it.
+    pub(crate) rule: Rule,
+    /// Ways that the pass is good for, best first.
+    pub(crate) paths: Vec<Path>,
+    /// How many of them, the first ones, the dialer is told: those that work now.
+    pub(crate) told: usize,
+}
+
+/// Decides a dial.
+///
+/// # Errors
+/// Why not; `passing` when it may be otherwise in a moment.
+pub(crate) fn route(
+    model: &Model,
+    sessions: &Sessions,
+    dialer: &Dialer<'_>,
+    request: &DialRequest,
+    rng: &mut impl Rng,
+) -> Result<Route, Refused> {
+    let service = service(model, dialer.identity, &request.service)?;
+    let ask = Ask { model, sessions, dialer, service, request };
+    if request.terminator_id.is_empty() { ask.fresh(rng) } else { ask.renewed() }
+}
+
+/// The service, if the dialer may dial it.
+fn service<'a>(model: &'a Model, dialer: &Identity, asked: &str) -> Result<&'a Service, Refused> {
+    let refused = |rule: &Rule| no_such_service(asked, &dialer.name, "Dial").inner_rule(rule.to_string());
+    let Some(service) = model.service_by_id_or_name(asked) else {
+        return Err(refused(&Rule::UnknownService(asked.to_owned())));
+    };
+    let decision = decide(model, &Request::Dial { identity: &dialer.id, service: &service.id });
+    if decision.is_allowed() { Ok(service) } else { Err(refused(&decision.rule)) }
+}
+
+struct Ask<'a> {
+    model: &'a Model,
+    sessions: &'a Sessions,
+    dialer: &'a Dialer<'a>,
+    service: &'a Service,
+    request: &'a DialRequest,
+}
+
+impl Ask<'_> {
+    /// A new dial: the best terminator that is online and reachable.
+    fn fresh(&self, rng: &mut impl Rng) -> Result<Route, Refused> {
+        let all = self.reached();
+        if all.is_empty() {
+            return Err(self.no_terminators());
+        }
+        let avoided: BTreeSet<&str> = self.request.avoid_terminator_ids.iter().map(String::as_str).collect();
+        let left: Vec<_> = all.iter().filter(|t| !avoided.contains(t.id.as_str())).copied().collect();
+        if left.is_empty() {
+            return Err(self.none_online(&format!("all {} of them just failed for this dial", all.len())));
+        }
+        let (mut routes, candidates) = self.reachable(&left)?;
+        let sticky =
+            Some(TerminatorId::new(&*self.request.sticky_terminator_id)).filter(|s| !s.as_str().is_empty());
+        let chosen = choose(&candidates, self.service.terminator_strategy, sticky.as_ref(), rng);
+        chosen.map(|index| routes.swap_remove(index)).ok_or_else(|| self.no_terminators())
+    }
+
+    /// Those of them that are online and that a way leads to now; at least one.
+    ///
+    /// # Errors
+    /// There is none. What may pass in a moment is the better news.
+    fn reachable(&self, left: &[&Arc<Terminator>]) -> Result<(Vec<Route>, Vec<Candidate>), Refused> {
+        let (mut routes, mut candidates, mut why_not) = (Vec::new(), Vec::new(), None);
+        let mut ways: HashMap<(&IdentityId, Tag), Result<Ways, Refused>> = HashMap::new();
+        for terminator in left {
+            let Some((tag, host)) = self.connected(terminator) else { continue };
+            let to_host = ways
+                .entry((&terminator.host_id, tag))
+                .or_insert_with(|| self.ways(terminator, host).and_then(|ways| self.open(ways, host)));
+            match to_host {
+                Ok(ways) => {
+                    let mut candidate = Candidate::from(terminator.as_ref());
+                    candidate.cost = candidate.cost.saturating_add(ways.points());
+                    candidates.push(candidate);
+                    routes.push(self.route(terminator, ways));
+                }
+                Err(refused) => {
+                    why_not = why_not.filter(|first: &Refused| first.passing).or(Some(refused.clone()));
+                }
+            }
+        }
+        if !routes.is_empty() {
+            return Ok((routes, candidates));
+        }
+        Err(why_not.unwrap_or_else(|| {
+            let lingering =
+                left.iter().any(|t| t.session.is_some_and(|tag| self.sessions.get(tag).is_some()));
+            let refused = self.none_online("the nodes that host it are not connected");
+            if lingering { refused.passing() } else { refused }
+        }))
+    }
+
+    /// A renewal: streams live at this terminator, so it need not be attached, only still be there and allowed.
+    fn renewed(&self) -> Result<Route, Refused> {
+        let id = TerminatorId::new(&*self.request.terminator_id);
+        let terminator = self.model.terminator(&id).filter(|t| t.service_id == self.service.id);
+        let hosted = terminator.and_then(|t| Some((t, self.sessions.get(t.session?)?)));
+        let Some((terminator, host)) = hosted else {
+            let message = format!("terminator '{id}' of service '{}' is gone", self.service.name);
+            return Err(Refused::new(Code::Unavailable, "NO_TERMINATORS", message));
+        };
+        let route = self.route(terminator, &self.ways(terminator, host)?);
+        // When nothing works that anybody knows of, the nodes may know better.
+        Ok(if route.told == 0 { Route { told: route.paths.len(), ..route } } else { route })
+    }
+
+    fn route(&self, terminator: &Terminator, ways: &Ways) -> Route {
+        Route {
+            pair: self.pair(terminator),
+            service: self.service.name.clone(),
+            terminator: terminator.id.clone(),
+            binder_tag: terminator.session.unwrap_or(Tag([0; 8])),
+            rule: ways.dial.rule.clone(),
+            paths: ways.paths.pass().iter().map(|r| r.path.clone()).collect(),
+            told: ways.paths.working().len(),
+        }
+    }
+
+    /// The ways to the terminator as far as policy goes.
+    fn ways(&self, terminator: &Terminator, host: &Session) -> Result<Ways, Refused> {
+        let (dial, allowed) = judge(self.model, &self.pair(terminator)).map_err(|rule| self.denied(&rule))?;
+        let nowhere = Attached::new();
+        let between = Between {
+            allowed: &allowed,
+            dialer: self.sessions.get(self.dialer.tag).map_or(&nowhere, |s| &s.attached),
+            binder: &host.attached,
+            routers: self.sessions.routers(),
+            model: self.model,
+        };
+        let paths = between.paths();
+        Ok(Ways { dial, paths, allowed })
+    }
+
+    /// The ways, if one of them works.
+    fn open(&self, ways: Ways, host: &Session) -> Result<Ways, Refused> {
+        if ways.paths.working().is_empty() { Err(self.no_way(&ways.allowed, host)) } else { Ok(ways) }
+    }
+
+    fn pair(&self, terminator: &Terminator) -> Pair {
+        Pair {
+            dialer: self.dialer.identity.id.clone(),
+            service: self.service.id.clone(),
+            binder: terminator.host_id.clone(),
+        }
+    }
+
+    fn reached(&self) -> Vec<&Arc<Terminator>> {
+        let of_service = self.model.terminators_of(&self.service.id);
+        let wanted = self.request.instance.as_str();
+        // An identity that got this name after somebody else had bound the instance: nobody may pose as it.
+        let owner = self.model.identity_by_name(wanted).map(|i| &i.id);
+        of_service
+            .filter(|t| reaches(wanted, &t.instance) && owner.is_none_or(|owner| *owner == t.host_id))
+            .collect()
+    }
+
+    fn connected(&self, terminator: &Terminator) -> Option<(Tag, &Session)> {
+        let tag = terminator.session?;
+        let session = self.sessions.get(tag)?;
+        (session.is_connected() && session.identity == terminator.host_id).then_some((tag, session))
+    }
+}
+
+/// How one host is reached.
+struct Ways {
+    dial: Decision,
+    allowed: Ends,
+    paths: Paths,
+}
+
+impl Ways {
+    /// What the best of them adds to the cost of a terminator.
+    fn points(&self) -> u32 {
+        let micros = self.paths.working().first().map_or(0, |best| best.micros);
+        u32::try_from(micros / MICROS_PER_POINT).unwrap_or(u32::MAX)
+    }
+}
+
+/// The identity's own session among them: the one it names, or the newest.
+///
+/// # Errors
+/// There is none connected; `passing`, because its watch may be about to open.
+pub(crate) fn own_session(
+    sessions: &Sessions,
+    identity: &IdentityId,
+    named: Option<Tag>,
+) -> Result<Tag, Refused> {
+    let own = match named {
+        Some(tag) => Some(tag)
+            .filter(|tag| sessions.get(*tag).is_some_and(|s| s.identity == *identity && s.is_connected())),
+        None => sessions.newest_of(identity),
+    };
+    own.ok_or_else(|| {
+        let message = "this node has no session: its watch is not open";
+        Refused::new(Code::FailedPrecondition, "NO_SESSION", message).passing()
+    })
+}
+
+#[cfg(test)]
+mod tests;
