@@ -12,6 +12,9 @@
 //!
 //! - [`Stack`]: controller and router, in one process ([`Stack::start`]) or in two that can be killed and started again
 //!   ([`Stack::separate`]); in the host's network or in namespaces. [`Stack::cli`] runs one command and gives an [`Output`].
+//!   [`StackOptions`]: with several routers, each behind a link, with settings of the controller.
+//! - [`Link`]: a bad network before a router: [`Faults`] that change while it runs, partitions, NAT rebinding, hostile routers.
+//! - [`Oracle`]: a server and a client that know at once when a byte is lost, doubled or changed, and how long nothing came.
 //! - [`Process`]: a running program. Ends with its guard. A test **fails** when one of ours logged at level ERROR or
 //!   panicked, unless [`Process::forgive`] said so; when a test fails, the last lines of its processes are printed.
 //! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps.
@@ -23,7 +26,9 @@
 
 pub mod binaries;
 pub mod http;
+mod link;
 mod netns;
+mod oracle;
 mod output;
 mod ports;
 mod process;
@@ -33,10 +38,12 @@ pub mod sockets;
 mod stack;
 mod wait;
 
+pub use link::{Burst, Counters, Faults, Link, LinkCounters, Out, Packet, Tamper, Way};
 pub use netns::{Lan, Netns};
+pub use oracle::{Oracle, Plan, Received, Report, Transfer};
 pub use output::{Output, run};
 pub use ports::free_port;
 pub use process::Process;
 pub use prometheus::{NodeExporter, Prometheus, Sample};
-pub use stack::{Place, Stack};
+pub use stack::{Place, Stack, StackOptions};
 pub use wait::{wait_for, wait_until};

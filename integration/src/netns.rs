@@ -84,11 +84,8 @@ impl Netns {
     /// Without root, or when the closure does.
     #[track_caller]
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = Path::new("/run/netns").join(&self.name);
-        let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let enter = || move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
         let entered = || {
-            enter().expect("enter the namespace");
+            enter(&self.name);
             work()
         };
         thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|panic| resume_unwind(panic))
@@ -109,6 +106,14 @@ impl Drop for Netns {
         // Takes its interfaces along. What still runs inside keeps it alive until it ends, unreachable.
         let _ = ip(&["netns", "del", &self.name]);
     }
+}
+
+/// Moves this thread into the namespace of this name: its sockets are of that network from now on.
+#[track_caller]
+pub(crate) fn enter(name: &str) {
+    let path = Path::new("/run/netns").join(name);
+    let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("enter the namespace");
 }
 
 /// A command to be run in the namespace of this name.

@@ -1,6 +1,16 @@
-//! A controller and a router with a directory of their own, and the command line logged in to them.
+//! A controller and one or more routers with a directory of their own, and the command line logged in to them.
 
-use crate::{Netns, Output, Process, binaries, free_port, netns::command_in, output::run};
+mod options;
+mod routers;
+
+pub use options::StackOptions;
+
+use crate::{
+    Netns, Output, Process, binaries,
+    netns::{command_in, enter},
+    output::run,
+};
+use routers::Seat;
 use std::{
     ffi::OsStr,
     fs,
@@ -32,20 +42,34 @@ impl Place {
         Self { netns: Some(netns.name().to_owned()), address }
     }
 
+    /// The address under which others reach it.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Moves this thread there.
+    pub(crate) fn enter(&self) {
+        if let Some(netns) = &self.netns {
+            enter(netns);
+        }
+    }
+
     fn command(&self, program: &Path) -> Command {
         self.netns.as_deref().map_or_else(|| Command::new(program), |netns| command_in(netns, program))
     }
 }
 
-/// A controller and a router, and where they keep things. Everything ends when it is dropped.
+/// A controller and its routers, and where they keep things. Everything ends when it is dropped.
 pub struct Stack {
     place: Place,
     controller_port: u16,
+    /// Of quickstart's router.
     router_port: u16,
     /// Running `quickstart`, when they share a process.
     both: Option<Process>,
     controller: Option<Process>,
-    router: Option<Process>,
+    /// Routers that are processes of their own.
+    routers: Vec<Seat>,
     // Last: the files outlive the processes.
     directory: tempfile::TempDir,
 }
@@ -73,19 +97,20 @@ impl Stack {
     /// When it does not start.
     #[track_caller]
     pub fn start_at(place: Place) -> Self {
-        let mut stack = Self::new(place, 0, 0);
+        let mut stack = Self::new(place, 0);
         stack.start_both();
         stack.login();
         stack
     }
 
-    /// `controller run` and `router run` as two processes with the policies of quickstart, an administrator logged in.
+    /// `controller run` and `router run` as two processes with the policies of quickstart, an administrator logged in. For more than
+    /// that, see [`StackOptions`].
     ///
     /// # Panics
     /// When something does not start.
     #[track_caller]
     pub fn separate() -> Self {
-        Self::separate_at(Place::host())
+        StackOptions::default().start()
     }
 
     /// As [`separate`](Self::separate), elsewhere.
@@ -94,47 +119,14 @@ impl Stack {
     /// When something does not start.
     #[track_caller]
     pub fn separate_at(place: Place) -> Self {
-        let mut stack = Self::new(place, free_port(), free_port());
-        let (home, port) = (stack.path("controller"), stack.controller_port.to_string());
-        let address = stack.place.address.to_string();
-        let arguments = [
-            "controller",
-            "init",
-            "--home",
-            &home,
-            "--ctrl-address",
-            &address,
-            "--ctrl-port",
-            &port,
-            "-u",
-            USER,
-        ];
-        let mut init = stack.hesper(&stack.place, arguments);
-        init.env("HESPER_PASSWORD", Self::PASSWORD);
-        run(init, "", Self::COMMAND).ok();
-        stack.start_controller();
-        stack.login();
-        let token = stack.path("router.jwt");
-        stack.cli(["create", "edge-router", "router", "-o", &token]).ok();
-        let all = ["--edge-router-roles", "#all"];
-        stack
-            .cli([&["create", "edge-router-policy", "all", "--identity-roles", "#all"], &all[..]].concat())
-            .ok();
-        stack
-            .cli(
-                [&["create", "service-edge-router-policy", "all", "--service-roles", "#all"], &all[..]]
-                    .concat(),
-            )
-            .ok();
-        stack.cli(["router", "enroll", &token, "--home", &stack.path("router")]).ok();
-        stack.start_router();
-        stack
+        StackOptions::default().at(place).start()
     }
 
-    fn new(place: Place, controller_port: u16, router_port: u16) -> Self {
+    fn new(place: Place, controller_port: u16) -> Self {
         let directory =
             tempfile::Builder::new().prefix("hesper-test-").tempdir().expect("temporary directory");
-        Self { place, controller_port, router_port, both: None, controller: None, router: None, directory }
+        let routers = Vec::new();
+        Self { place, controller_port, router_port: 0, both: None, controller: None, routers, directory }
     }
 
     /// Starts quickstart again, on the same ports and home, after [`kill`](Self::kill).
@@ -169,20 +161,6 @@ impl Stack {
         self.controller = Some(process);
     }
 
-    /// Starts the router, also again after [`kill_router`](Self::kill_router).
-    ///
-    /// # Panics
-    /// When it does not start, or runs inside quickstart.
-    #[track_caller]
-    pub fn start_router(&mut self) {
-        assert!(self.both.is_none(), "made by Stack::start: the router is not a process of its own");
-        let (home, at) = (self.path("router"), self.router_address());
-        let arguments = ["router", "run", "--home", &home, "--listen", &at, "--advertise", &at];
-        let mut process = self.node("router", arguments);
-        ready(&mut process, "router");
-        self.router = Some(process);
-    }
-
     /// `kill -9` of quickstart.
     pub fn kill(&mut self) {
         self.both = None;
@@ -191,11 +169,6 @@ impl Stack {
     /// `kill -9` of the controller, when it is a process of its own.
     pub fn kill_controller(&mut self) {
         self.controller = None;
-    }
-
-    /// `kill -9` of the router, when it is a process of its own.
-    pub fn kill_router(&mut self) {
-        self.router = None;
     }
 
     /// SIGTERM to the controller, when it is a process of its own; how it ended.
@@ -207,15 +180,6 @@ impl Stack {
         self.controller.take().expect("a controller of its own").terminate(Self::PATIENCE)
     }
 
-    /// SIGTERM to the router, when it is a process of its own; how it ended.
-    ///
-    /// # Panics
-    /// When it is no process of its own, or does not end.
-    #[track_caller]
-    pub fn terminate_router(&mut self) -> ExitStatus {
-        self.router.take().expect("a router of its own").terminate(Self::PATIENCE)
-    }
-
     /// The process that the controller is or runs in.
     ///
     /// # Panics
@@ -224,22 +188,9 @@ impl Stack {
         self.controller.as_ref().or(self.both.as_ref()).expect("a running controller")
     }
 
-    /// The process that the router is or runs in.
-    ///
-    /// # Panics
-    /// When it was killed.
-    pub fn router(&self) -> &Process {
-        self.router.as_ref().or(self.both.as_ref()).expect("a running router")
-    }
-
     /// `ADDRESS:PORT` of the controller (TCP).
     pub fn controller_address(&self) -> String {
         format!("{}:{}", self.place.address, self.controller_port)
-    }
-
-    /// `ADDRESS:PORT` of the router (UDP).
-    pub fn router_address(&self) -> String {
-        format!("{}:{}", self.place.address, self.router_port)
     }
 
     /// A path in the stack's directory, as text for an argument.
