@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-router", 3),
     ("hesper-tunnel", 3),
     ("hesper", 4),
+    ("hesper-bench", 4),
     ("hesper-integration", 4),
     ("xtask", 4),
     // Programs of users: on top of the SDK like anybody's.

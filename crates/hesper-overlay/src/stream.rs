@@ -222,6 +222,11 @@ pub struct RecvHalf(Arc<Core>);
 pub struct SendHalf(Arc<Core>);
 
 impl Stream {
+    /// A stream over the halves of one of any QUIC connection, without a grant behind it: for measuring what the mesh adds.
+    pub fn of_quic(send: SendStream, recv: RecvStream, peer: IdentityId) -> Self {
+        Self::new(send, recv, peer, Box::new(()))
+    }
+
     pub(crate) fn new(
         send: SendStream,
         recv: RecvStream,
