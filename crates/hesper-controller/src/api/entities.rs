@@ -13,6 +13,7 @@ use hesper_model::{
     entity::Entity,
     role::{Roles, Semantic},
 };
+use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -156,6 +157,7 @@ fn change<E: Managed>(state: Arc<State>, call: Call, whole: bool) -> Reply {
         let _planning = state.planning.lock().await;
         for _ in 0..WRITE_ATTEMPTS {
             let old = state.get::<E>(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
+            as_expected(&call, &old.entity)?;
             let new = changed(&state, &old, &body, whole)?;
             let mut changes = Changes::default();
             changes.update(&old, &new);
@@ -167,6 +169,21 @@ fn change<E: Managed>(state: Arc<State>, call: Call, whole: bool) -> Reply {
         }
         Err(ApiError::conflict(format!("{} {id} is being changed by others: retry", E::KIND)))
     })
+}
+
+/// `If-Match: "<updatedAt>"`: the caller changes what it has read, and nothing that somebody else has changed since
+/// (RFC 9110, section 13.1.1). `*` and no header accept whatever is there.
+fn as_expected<E: Managed>(call: &Call, entity: &E) -> Result<(), ApiError> {
+    let Some(header) = call.headers.get(header::IF_MATCH) else { return Ok(()) };
+    let now = entity.updated_at().format(&Rfc3339).map_err(|e| ApiError::internal(&e))?;
+    let accepted = header.to_str().unwrap_or_default().split(',').map(str::trim);
+    if accepted.into_iter().any(|tag| tag == "*" || tag.trim_matches('"') == now) {
+        return Ok(());
+    }
+    let kind = E::KIND;
+    let message =
+        format!("the {kind} was changed by somebody else, at {now}: read it again and decide again");
+    Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", message))
 }
 
 fn changed<E: Managed>(
@@ -243,6 +260,7 @@ pub(crate) fn delete<E: Managed>(state: Arc<State>, call: Call) -> Reply {
         for _ in 0..WRITE_ATTEMPTS {
             let model = state.model();
             let entity = model.table::<E>().get(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
+            as_expected(&call, entity.as_ref())?;
             entity.removable()?;
             let effects = cascade::delete(&model, &state.records(), E::KIND, id)
                 .map_err(|e| ApiError::conflict(e.to_string()))?;

@@ -55,6 +55,14 @@ fn operation(route: &Route) -> Value {
         .parameters
         .iter()
         .map(|(name, doc)| json!({ "name": name, "in": "query", "description": doc, "schema": { "type": "string" } }));
+    // Only what is there already can have been changed meanwhile.
+    let changes = matches!(route.input, Input::Patch(_) | Input::Replace(_));
+    let guarded = changes || (route.operation == "delete" && route.changes.is_some());
+    let in_header = guarded.then(|| {
+        let doc =
+            "The entity's `updatedAt` in quotes: refused with 412 when it was changed since it was read.";
+        json!({ "name": "If-Match", "in": "header", "description": doc, "schema": { "type": "string" } })
+    });
     let tag =
         route.path.split('/').find(|p| !p.is_empty() && !["edge", "management", "client", "v1"].contains(p));
     let status = if matches!(route.output, Output::Created(_)) { "201" } else { "200" };
@@ -62,7 +70,7 @@ fn operation(route: &Route) -> Value {
         "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [tag.unwrap_or("controller")],
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.chain(in_query).chain(in_header).collect::<Vec<_>>(),
         "responses": { status: answer(route.output), "default": { "$ref": "#/components/responses/Refusal" } },
         "security": if route.access == Access::Open { json!([]) } else { json!([{ "session": [] }]) },
     });

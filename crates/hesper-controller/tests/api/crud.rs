@@ -52,6 +52,35 @@ fn host_v1() -> Value {
 }
 
 #[tokio::test]
+async fn what_was_changed_since_it_was_read_is_not_overwritten() {
+    let h = Harness::start().await;
+    for (plural, body, change) in samples(&h).await {
+        let path = format!("/{plural}/{}", h.create_id(plural, body.clone()).await);
+        let send = |method: Method, body: &Value, tag: &str| {
+            let url = h.url(&format!("{}{path}", crate::support::MANAGEMENT));
+            let request = h.client.request(method, url).bearer_auth(&h.token).json(body);
+            let request = request.header("if-match", tag);
+            async move { crate::support::read(request.send().await.expect("answer")).await }
+        };
+        let version = |shown: &Value| format!("\"{}\"", shown["updatedAt"].as_str().expect("a time"));
+        let first = version(&h.get(&path).await);
+        let (status, answer) = send(Method::PATCH, &change, &first).await;
+        assert_eq!(status, StatusCode::OK, "{plural}: {answer}");
+        let changed = h.get(&path).await;
+        for (method, body) in [(Method::PATCH, &change), (Method::PUT, &body), (Method::DELETE, &json!({}))] {
+            let (status, answer) = send(method.clone(), body, &first).await;
+            assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{plural} {method}: {answer}");
+            assert_eq!(code(&answer), "PRECONDITION_FAILED");
+            assert!(message(&answer).contains("changed by somebody else"), "{answer}");
+            assert_eq!(h.get(&path).await, changed, "{plural} {method}");
+        }
+        let both = format!("{first}, {}", version(&changed));
+        assert_eq!(send(Method::PATCH, &change, &both).await.0, StatusCode::OK, "{plural}");
+        assert_eq!(send(Method::DELETE, &json!({}), "*").await.0, StatusCode::OK, "{plural}");
+    }
+}
+
+#[tokio::test]
 async fn every_kind_is_created_read_changed_replaced_and_deleted() {
     let h = Harness::start().await;
     for (plural, body, change) in samples(&h).await {
