@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-policy", 1),
     ("hesper-proto", 1),
     ("hesper-client", 2),
+    ("hesper-manifest", 2),
     ("hesper-sdk", 2),
     ("hesper-store", 2),
     ("hesper-controller", 3),
@@ -41,7 +42,7 @@ const SAME_LAYER: &[(&str, &str, &str)] = &[
 ];
 
 /// What keeps a pure crate pure: no runtime, no sockets, no TLS.
-const PURE: &[&str] = &["hesper-model", "hesper-policy", "hesper-filter"];
+const PURE: &[&str] = &["hesper-model", "hesper-policy", "hesper-filter", "hesper-manifest"];
 const IMPURE: &[&str] =
     &["tokio", "quinn", "rustls", "hyper", "axum", "tonic", "reqwest", "rusqlite", "socket2"];
 
