@@ -23,6 +23,10 @@ pub struct Credentials {
     pub roots: Arc<RootCertStore>,
     /// The same as PEM.
     pub ca_pem: String,
+    /// The same by SHA-256 of their certificates (DER), lower-case hexadecimal.
+    pub ca_sha256: Vec<String>,
+    /// Which of them issued the leaf; none of them when its issuer is trusted no more.
+    pub issuer: Option<String>,
     /// Whom the leaf names.
     pub id: SpiffeId,
     /// SHA-256 of the leaf's SubjectPublicKeyInfo, lower-case hexadecimal.
@@ -37,6 +41,8 @@ pub struct Credentials {
     pub(crate) certified: Arc<CertifiedKey>,
     /// The same with the roots appended, for clients that know a root only by its digest.
     pub(crate) certified_with_roots: Arc<CertifiedKey>,
+    /// Leaves of other CAs for the same party, each with its issuer.
+    alternatives: Vec<(String, Arc<CertifiedKey>)>,
     /// Checks client certificates against the roots.
     pub(crate) client_verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -101,7 +107,11 @@ impl Credentials {
         let signer =
             tls::provider().key_provider.load_private_key(key.to_rustls()).map_err(CredentialsError::Tls)?;
         let with_roots = chain.iter().chain(&ca).cloned().collect();
+        let issuer = ca.iter().find(|ca| is_issued_by(leaf, ca)).map(|ca| sha256_hex(ca));
         Ok(Self {
+            ca_sha256: ca.iter().map(|ca| sha256_hex(ca)).collect(),
+            issuer,
+            alternatives: Vec::new(),
             certified: Arc::new(CertifiedKey::new(chain.clone(), signer.clone())),
             certified_with_roots: Arc::new(CertifiedKey::new(with_roots, signer)),
             client_verifier: tls::client_verifier(roots.clone()).map_err(CredentialsError::Roots)?,
@@ -122,6 +132,33 @@ impl Credentials {
         Self::new(pem::certificates(chain).map_err(CredentialsError::Certificate)?, self.key.clone(), ca)
     }
 
+    /// The same chain and key with other roots: what the leaf's owner is told to trust from now on.
+    pub fn with_roots(&self, ca: &str) -> Result<Self, CredentialsError> {
+        Self::new(self.chain.clone(), self.key.clone(), ca)
+    }
+
+    /// A server that has a leaf of several CAs shows each client one whose issuer that client says it trusts: these first, then
+    /// `others`, in this order. Whoever says nothing is shown the last.
+    #[must_use]
+    pub fn or_else(mut self, others: impl IntoIterator<Item = Self>) -> Self {
+        let of = |other: Self| other.issuer.map(|issuer| (issuer, other.certified_with_roots));
+        self.alternatives.extend(others.into_iter().filter_map(of));
+        self
+    }
+
+    /// What a client that trusts these CAs (see [`tls::trust_hint`]) is shown, roots appended.
+    pub(crate) fn shown_to(&self, hints: Option<&[rustls::DistinguishedName]>) -> Arc<CertifiedKey> {
+        let own = self.issuer.iter().map(|issuer| (issuer, &self.certified_with_roots));
+        let mut all = own.chain(self.alternatives.iter().map(|(issuer, key)| (issuer, key)));
+        let hinted = |issuer: &str| {
+            let expected = tls::trust_hint(issuer);
+            hints.unwrap_or_default().iter().any(|hint| hint.as_ref() == expected.as_ref())
+        };
+        let found = all.find(|(issuer, _)| hinted(issuer)).map(|(_, key)| key);
+        let last = || self.alternatives.last().map_or(&self.certified_with_roots, |(_, key)| key);
+        found.unwrap_or_else(last).clone()
+    }
+
     /// Whether the own leaf is issued by the own roots and valid at `now`: peers would say the same.
     pub fn check_chain(&self, now: OffsetDateTime) -> Result<(), CredentialsError> {
         let secs = u64::try_from(now.unix_timestamp()).unwrap_or_default();
@@ -137,6 +174,11 @@ impl Credentials {
     pub fn chain_pem(&self) -> String {
         pem::encode_certificates(&self.chain)
     }
+}
+
+fn is_issued_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
+    let (Ok(leaf), Ok(ca)) = (spiffe::parse(leaf), spiffe::parse(ca)) else { return false };
+    leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok()
 }
 
 /// A handle on the current credentials: cheap to clone, read by every handshake, swapped by renewal.

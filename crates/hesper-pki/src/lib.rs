@@ -6,6 +6,7 @@
 //! - [`credentials`]: a node's certificate, key and roots, and the handle that swaps them without a restart.
 //! - [`identity_file`]: the same on disk, in OpenZiti's JSON layout.
 //! - [`tls`]: rustls configurations for peers and for the controller: TLS 1.3, ring, no resumption, no 0-RTT.
+//! - [`rotation`]: the phases in which one CA takes over from another.
 //! - [`files`], [`pem`], [`digest`]: private files, PEM armour, SHA-256 as text.
 //!
 //! Two rules hold everywhere. Identity is read from the **leaf** that the handshake proved and from no other certificate
@@ -20,6 +21,7 @@ pub mod files;
 pub mod identity_file;
 pub mod key;
 pub mod pem;
+pub mod rotation;
 pub mod spiffe;
 pub mod tls;
 pub mod token;

@@ -5,20 +5,27 @@
 //! credentials ([`controller_client`]), a digest from an enrollment token ([`pinned_client`]), the CA's certificate
 //! ([`ca_client`]).
 //!
+//! While the CA is rotated (see [`crate::rotation`]) the controller has a leaf of each CA. A client says which CAs it trusts
+//! ([`trust_hint`]) and is shown a leaf that it can verify, however long it has been away.
+//!
 //! Resumption is off because a resumed session skips the verifier: a revoked or expired peer would come back unseen.
 //! Credentials are read at each handshake, so a renewal needs no restart.
 
+mod delegate;
 mod resolve;
+mod time;
 mod verify;
 
 use crate::{
     credentials::{PeerIdentity, SharedCredentials},
+    digest::sha256_hex,
     pem::{self, PemError},
     spiffe::{LeafError, SpiffeId},
 };
+use delegate::{AnyTime, Hinting};
 use resolve::{Present, Presented};
 use rustls::{
-    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+    ClientConfig, ConfigBuilder, DistinguishedName, RootCertStore, ServerConfig, WantsVerifier,
     client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::CryptoProvider,
     server::{
@@ -28,6 +35,7 @@ use rustls::{
 };
 use rustls_pki_types::CertificateDer;
 use std::sync::{Arc, LazyLock};
+pub use time::{TimeFault, time_fault};
 use verify::{Clients, Controller, Peer, Pinned};
 pub use verify::{PinMismatch, VerifyError, refusal};
 
@@ -68,21 +76,59 @@ pub fn controller_server(credentials: SharedCredentials) -> ServerConfig {
 }
 
 /// Reaches the controller with the own certificate. It must be a controller of the own trust domain, for that address.
+/// The CAs that it says it trusts are those of now: make a new one for each connection.
 pub fn controller_client(credentials: SharedCredentials) -> ClientConfig {
-    client(Arc::new(Controller { credentials: credentials.clone() }), Some(credentials))
+    let hints = hints(&credentials.current().ca_sha256);
+    client(Arc::new(Controller { credentials: credentials.clone(), hints }), Some(credentials))
+}
+
+/// How a client names a CA that it trusts, in the extension `certificate_authorities` (RFC 8446 §4.2.4): a name whose CN is the
+/// SHA-256 of the CA's certificate in hexadecimal digits, so that one who knows only that can name it.
+pub fn trust_hint(ca_sha256: &str) -> DistinguishedName {
+    // Name ::= SEQUENCE { SET { SEQUENCE { OID 2.5.4.3, UTF8String } } }; never more than 64 bytes of text, so that every
+    // length is one byte. The outermost SEQUENCE is put around it by rustls.
+    let text = &ca_sha256.as_bytes()[..ca_sha256.len().min(64)];
+    let framed =
+        |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap_or(u8::MAX)], content].concat();
+    let attribute = framed(0x30, &[&[0x06, 0x03, 0x55, 0x04, 0x03][..], &framed(0x0c, text)].concat());
+    DistinguishedName::in_sequence(&framed(0x31, &attribute))
+}
+
+fn hints(ca_sha256: &[String]) -> Vec<DistinguishedName> {
+    ca_sha256.iter().map(|ca| trust_hint(ca)).collect()
 }
 
 /// Reaches a controller whose CA is known only by the SHA-256 of its certificate (lower-case hexadecimal), without a
 /// client certificate. See [`refusal`] for telling "another CA" from other failures.
 pub fn pinned_client(ca_sha256: &str) -> ClientConfig {
-    client(Arc::new(Pinned { ca_sha256: ca_sha256.to_owned() }), None)
+    client(Arc::new(pinned(ca_sha256)), None)
+}
+
+/// As [`pinned_client`], but the certificate need not be valid now: for asking the controller what time it is, and nothing else.
+pub fn pinned_clock_client(ca_sha256: &str) -> ClientConfig {
+    client(Arc::new(AnyTime(pinned(ca_sha256))), None)
+}
+
+fn pinned(ca_sha256: &str) -> Pinned {
+    Pinned { ca_sha256: ca_sha256.to_owned(), hints: vec![trust_hint(ca_sha256)] }
 }
 
 /// Reaches a controller whose CA certificates (PEM) are known, without a client certificate.
 pub fn ca_client(ca_pem: &str) -> Result<ClientConfig, CaClientError> {
-    let roots = Arc::new(roots(&pem::certificates(ca_pem)?).map_err(CaClientError::Tls)?);
+    Ok(client(Arc::new(of_authorities(ca_pem)?), None))
+}
+
+/// As [`ca_client`], but the certificate need not be valid now: for asking the controller what time it is, and nothing else.
+pub fn clock_client(ca_pem: &str) -> Result<ClientConfig, CaClientError> {
+    Ok(client(Arc::new(AnyTime(of_authorities(ca_pem)?)), None))
+}
+
+fn of_authorities(ca_pem: &str) -> Result<Hinting, CaClientError> {
+    let certificates = pem::certificates(ca_pem)?;
+    let hints = hints(&certificates.iter().map(|ca| sha256_hex(ca)).collect::<Vec<_>>());
+    let roots = Arc::new(roots(&certificates).map_err(CaClientError::Tls)?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
-    Ok(client(verifier, None))
+    Ok(Hinting { verifier, hints })
 }
 
 /// Why CA certificates are not usable.

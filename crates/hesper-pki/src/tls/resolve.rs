@@ -33,8 +33,11 @@ impl Present {
 }
 
 impl ResolvesServerCert for Present {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.now())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(match self.1 {
+            Presented::Chain => self.now(),
+            Presented::ChainAndRoots => self.0.current().shown_to(hello.certificate_authorities()),
+        })
     }
 }
 

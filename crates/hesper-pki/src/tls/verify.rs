@@ -167,6 +167,7 @@ impl ServerCertVerifier for Peer {
 #[derive(Debug)]
 pub(super) struct Controller {
     pub(super) credentials: SharedCredentials,
+    pub(super) hints: Vec<DistinguishedName>,
 }
 
 impl ServerCertVerifier for Controller {
@@ -185,6 +186,10 @@ impl ServerCertVerifier for Controller {
         Ok(ServerCertVerified::assertion())
     }
 
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.hints)
+    }
+
     handshake_signatures!();
 }
 
@@ -196,6 +201,7 @@ fn is_controller(found: SpiffeId) -> Result<(), VerifyError> {
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) ca_sha256: String,
+    pub(super) hints: Vec<DistinguishedName>,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -218,6 +224,10 @@ impl ServerCertVerifier for Pinned {
         is_controller(spiffe::of_leaf(leaf).map_err(VerifyError::from)?)?;
         verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
         Ok(ServerCertVerified::assertion())
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.hints)
     }
 
     handshake_signatures!();
