@@ -1,6 +1,9 @@
 //! The gRPC channel to the controller: mutual TLS, connects when first used and again whenever it broke.
 
-use crate::connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect};
+use crate::{
+    connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect},
+    diagnosis::{self, Diagnosis},
+};
 use hesper_pki::{credentials::SharedCredentials, tls};
 use hyper_util::rt::TokioIo;
 use std::{
@@ -15,7 +18,7 @@ use std::{
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -53,10 +56,7 @@ impl ControlChannel {
     pub fn new<S: AsRef<str>>(urls: &[S], credentials: SharedCredentials) -> Result<Self, ChannelError> {
         let urls = urls.iter().map(|url| url.as_ref().parse()).collect::<Result<Vec<ControllerUrl>, _>>()?;
         let first = urls.first().ok_or(ChannelError::NoController)?.clone();
-        let mut config = tls::controller_client(credentials);
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let controllers =
-            Arc::new(Controllers { urls, config: Arc::new(config), preferred: AtomicUsize::new(0) });
+        let controllers = Arc::new(Controllers { urls, credentials, preferred: AtomicUsize::new(0) });
         let connector = {
             let controllers = controllers.clone();
             tower::service_fn(move |_| {
@@ -66,6 +66,16 @@ impl ControlChannel {
         };
         let channel = endpoint(&first)?.connect_with_connector_lazy(connector);
         Ok(Self { channel, controllers })
+    }
+
+    /// Whether certificates are the reason for the failure of a call, and then what is wrong with them. When it may be so, a
+    /// connection of its own is made, which takes a second. See [`crate::diagnosis`].
+    pub async fn diagnose(&self, status: &Status) -> Option<Diagnosis> {
+        let connected = connect_error(status).is_none_or(|e| matches!(e, ConnectError::Tls { .. }));
+        if !connected || !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal) {
+            return None;
+        }
+        diagnosis::diagnose(&self.controllers.urls, &self.controllers.credentials).await
     }
 
     /// The channel, for the generated clients.
@@ -99,8 +109,7 @@ fn endpoint(url: &ControllerUrl) -> Result<Endpoint, InvalidControllerUrl> {
 
 struct Controllers {
     urls: Vec<ControllerUrl>,
-    /// Reads the current credentials at each handshake.
-    config: Arc<rustls::ClientConfig>,
+    credentials: SharedCredentials,
     /// The one that answered last.
     preferred: AtomicUsize,
 }
@@ -108,11 +117,15 @@ struct Controllers {
 impl Controllers {
     /// Tries every controller once, the preferred one first.
     async fn connect(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
+        // New for each connection: it says which CAs are trusted now.
+        let mut config = tls::controller_client(self.credentials.clone());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = Arc::new(config);
         let start = self.preferred.load(Ordering::Relaxed);
         let mut failure = None;
         for offset in 0..self.urls.len() {
             let index = (start + offset) % self.urls.len();
-            match connect(&self.urls[index], self.config.clone()).await {
+            match connect(&self.urls[index], config.clone()).await {
                 Ok(stream) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(stream);

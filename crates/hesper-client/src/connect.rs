@@ -138,6 +138,14 @@ impl ConnectError {
     }
 }
 
+impl ConnectError {
+    /// What it has against the time, if that is the reason.
+    pub fn time_fault(&self) -> Option<tls::TimeFault> {
+        let Self::Tls { source, .. } = self else { return None };
+        tls::time_fault(source)
+    }
+}
+
 /// Connects within [`CONNECT_TIMEOUT`].
 pub async fn connect(
     url: &ControllerUrl,

@@ -1,6 +1,9 @@
 //! Enrollment: a one-time token and a fresh key become an identity file.
 
-use crate::connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect};
+use crate::{
+    clock::{self, Clocks},
+    connect::{ConnectError, ControllerUrl, InvalidControllerUrl, connect},
+};
 use bytes::Bytes;
 use hesper_pki::{
     credentials::{Credentials, CredentialsError},
@@ -30,7 +33,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Refusals that no repetition of the same request will change.
-const FINAL: [&str; 3] = ["INVALID_ENROLLMENT_TOKEN", "ENROLLMENT_EXPIRED", "ENROLLMENT_ALREADY_REDEEMED"];
+const FINAL: [&str; 3] = ["INVALID_ENROLLMENT_TOKEN", EXPIRED, "ENROLLMENT_ALREADY_REDEEMED"];
+/// The refusal of a token whose time is over.
+const EXPIRED: &str = "ENROLLMENT_EXPIRED";
 
 /// A fresh identity.
 #[derive(Clone, Debug)]
@@ -51,6 +56,14 @@ pub enum EnrollError {
     /// The token's time is over.
     #[error("the enrollment token is too old; ask for a new one (hesper create enrollment)")]
     Expired(#[source] TokenError),
+    /// By one of two clocks the token, or a certificate, is not valid; by the other it is.
+    #[error("the enrollment token or the certificates are not valid at this time: {clocks}")]
+    Clocks {
+        /// Both.
+        clocks: Clocks,
+        /// Whether the key may have a certificate already.
+        redeemed: bool,
+    },
     /// Not an enrollment token.
     #[error("the enrollment token is not usable; check that the file is whole")]
     Token(#[source] TokenError),
@@ -146,6 +159,7 @@ impl EnrollError {
     pub fn key_fate(&self) -> KeyFate {
         match self {
             Self::Expired(_)
+            | Self::Clocks { redeemed: false, .. }
             | Self::Token(_)
             | Self::Url(_)
             | Self::Key(_)
@@ -154,6 +168,7 @@ impl EnrollError {
             | Self::OtherCa { .. } => KeyFate::Unused,
             Self::Refused { code, .. } if FINAL.contains(&code.as_str()) => KeyFate::Refused,
             Self::LostAnswer { .. }
+            | Self::Clocks { .. }
             | Self::Refused { .. }
             | Self::NotAnAnswer { .. }
             | Self::Credentials(_)
@@ -179,7 +194,7 @@ pub enum LostAnswer {
 /// Redeems a token with a fresh key.
 pub async fn enroll(jwt: &str, now: OffsetDateTime) -> Result<Enrolled, EnrollError> {
     // The token first: a bad one costs no key.
-    read_token(jwt, now)?;
+    check_token(jwt, now).await?;
     enroll_with_key(jwt, key::generate()?, now).await
 }
 
@@ -189,16 +204,19 @@ pub async fn enroll_with_key(
     key: PrivateKey,
     now: OffsetDateTime,
 ) -> Result<Enrolled, EnrollError> {
-    let claims = read_token(jwt, now)?;
-    let mut controllers = claims.ctrls.clone();
-    if controllers.is_empty() {
-        controllers.push(claims.iss.clone());
-    }
-    let urls = controllers.iter().map(|url| url.parse()).collect::<Result<Vec<ControllerUrl>, _>>()?;
+    let claims = check_token(jwt, now).await?;
+    let (controllers, urls) = controllers(&claims)?;
     let body = serde_json::json!({ "token": jwt.trim(), "csr": csr::to_pem(&csr::make(&key)?) });
     let (url, stream) = reach(&urls, &claims.ca_sha256).await?;
     let answer = post(url, stream, body.to_string()).await?;
-    let credentials = check(&claims, &answer, &key, now)?;
+    let credentials = match check(&claims, &answer, &key, now) {
+        Err(EnrollError::Credentials(CredentialsError::Tls(fault))) if tls::time_fault(&fault).is_some() => {
+            let clocks = clocks(&urls, &claims.ca_sha256).await;
+            let unusable = EnrollError::Credentials(CredentialsError::Tls(fault));
+            return Err(clocks.map_or(unusable, |clocks| EnrollError::Clocks { clocks, redeemed: true }));
+        }
+        other => other?,
+    };
     Ok(Enrolled {
         identity_file: IdentityFile::new(&controllers, &answer.cert, &key, &credentials.ca_pem),
         id: credentials.id.clone(),
@@ -207,12 +225,37 @@ pub async fn enroll_with_key(
     })
 }
 
-fn read_token(jwt: &str, now: OffsetDateTime) -> Result<EnrollmentClaims, EnrollError> {
+/// Reads a token: shape, algorithm, claims, time. Its signature is the controller's business. When by this machine's clock its time is
+/// over, the controller is asked for its own.
+///
+/// # Errors
+/// [`EnrollError::Token`], [`EnrollError::Expired`], [`EnrollError::Clocks`].
+pub async fn check_token(jwt: &str, now: OffsetDateTime) -> Result<EnrollmentClaims, EnrollError> {
     let secs = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-    token::read_enrollment(jwt, secs).map_err(|error| match error {
-        TokenError::Expired(_) => EnrollError::Expired(error),
-        _ => EnrollError::Token(error),
-    })
+    let expired = match token::read_enrollment(jwt, secs) {
+        Err(expired @ TokenError::Expired(_)) => expired,
+        other => return other.map_err(EnrollError::Token),
+    };
+    if let Ok(claims) = token::read_enrollment(jwt, 0)
+        && let Ok((_, urls)) = controllers(&claims)
+        && let Some(clocks) = clocks(&urls, &claims.ca_sha256).await
+        && u64::try_from(clocks.controller.unix_timestamp()).is_ok_and(|there| there < claims.exp)
+    {
+        return Err(EnrollError::Clocks { clocks, redeemed: false });
+    }
+    Err(EnrollError::Expired(expired))
+}
+
+/// This machine's clock and the controller's, if they differ.
+async fn clocks(urls: &[ControllerUrl], ca_sha256: &str) -> Option<Clocks> {
+    clock::ask(urls, tls::pinned_clock_client(ca_sha256)).await.filter(Clocks::differ)
+}
+
+/// The controllers of a token, as text and read.
+fn controllers(claims: &EnrollmentClaims) -> Result<(Vec<String>, Vec<ControllerUrl>), InvalidControllerUrl> {
+    let texts = if claims.ctrls.is_empty() { vec![claims.iss.clone()] } else { claims.ctrls.clone() };
+    let urls = texts.iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+    Ok((texts, urls))
 }
 
 /// The first controller that answers and shows the CA of the token.
@@ -229,6 +272,12 @@ async fn reach<'a>(
             Ok(stream) => return Ok((url, stream)),
             Err(source) if source.is_other_ca() => {
                 return Err(EnrollError::OtherCa { url: url.to_string(), source });
+            }
+            Err(source) if source.time_fault().is_some() => {
+                if let Some(clocks) = clocks(std::slice::from_ref(url), ca_sha256).await {
+                    return Err(EnrollError::Clocks { clocks, redeemed: false });
+                }
+                failure = Some(source);
             }
             Err(source) => failure = Some(source),
         }
@@ -263,12 +312,20 @@ async fn post(
     body: String,
 ) -> Result<Answer, EnrollError> {
     let exchange = timeout(ANSWER_TIMEOUT, exchange(url, stream, body)).await;
-    let (status, body) = exchange
+    let (status, date, body) = exchange
         .unwrap_or(Err(LostAnswer::Timeout))
         .map_err(|source| EnrollError::LostAnswer { url: url.to_string(), source })?;
     let envelope: Option<Envelope> = serde_json::from_slice(&body).ok();
     match envelope {
         Some(Envelope { data: Some(answer), .. }) if status.is_success() => Ok(answer),
+        Some(Envelope { error: Some(error), .. }) if error.code == EXPIRED => {
+            // Here it was still good: by which clock?
+            let clocks = date.map(|controller| Clocks { here: OffsetDateTime::now_utc(), controller });
+            match clocks.filter(Clocks::differ) {
+                Some(clocks) => Err(EnrollError::Clocks { clocks, redeemed: false }),
+                None => Err(EnrollError::Refused { code: error.code, message: error.message }),
+            }
+        }
         Some(Envelope { error: Some(error), .. }) => {
             Err(EnrollError::Refused { code: error.code, message: error.message })
         }
@@ -281,7 +338,7 @@ async fn exchange(
     url: &ControllerUrl,
     stream: TlsStream<TcpStream>,
     body: String,
-) -> Result<(StatusCode, Bytes), LostAnswer> {
+) -> Result<(StatusCode, Option<OffsetDateTime>, Bytes), LostAnswer> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::post(ENROLL_PATH)
         .header(header::HOST, url.authority())
@@ -292,8 +349,9 @@ async fn exchange(
     let answer = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status();
+        let date = answer.headers().get(header::DATE).and_then(|date| clock::parse_date(date.to_str().ok()?));
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(LostAnswer::Body)?;
-        Ok((status, body.to_bytes()))
+        Ok((status, date, body.to_bytes()))
     };
     tokio::pin!(answer);
     // The connection only moves while it is polled. It may end first, with the answer already there.

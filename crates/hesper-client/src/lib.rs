@@ -4,6 +4,8 @@
 //!   show the CA that the token names, so that the first contact is authenticated already.
 //! - [`channel`]: the gRPC channel, mutual TLS, over one or several controllers; reads the credentials at each connect.
 //! - [`renewal`]: a new certificate for the same key at half-life, with jitter, swapped without a restart.
+//! - [`keeper`]: a node's credentials in memory and on disk, and the CAs that the controller tells it to trust.
+//! - [`clock`], [`diagnosis`]: what time the controller has, and why certificates are refused: a clock, an absence, a rotation.
 //! - [`backoff`]: waiting times between attempts, jittered so that a thousand nodes do not come back in step.
 //! - [`connect`]: TCP and TLS to one controller with a deadline, and errors that name the address and the step.
 //!
@@ -11,6 +13,9 @@
 
 pub mod backoff;
 pub mod channel;
+pub mod clock;
 pub mod connect;
+pub mod diagnosis;
 pub mod enroll;
+pub mod keeper;
 pub mod renewal;

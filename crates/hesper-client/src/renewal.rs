@@ -1,8 +1,8 @@
-//! Certificate renewal: the same key, a new certificate, at half-life with jitter, without a restart.
+//! Certificate renewal: the same key, a new certificate, without a restart: at half-life with jitter, and when another CA issues.
 
-use crate::{backoff::Backoff, channel::ControlChannel};
+use crate::{backoff::Backoff, channel::ControlChannel, keeper::Keeper};
 use hesper_pki::{
-    credentials::{Credentials, CredentialsError, SharedCredentials},
+    credentials::{Credentials, CredentialsError},
     csr::{self, CsrError},
 };
 use hesper_proto::control::{
@@ -10,7 +10,7 @@ use hesper_proto::control::{
     router_control_client::RouterControlClient,
 };
 use rand::Rng;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tonic::{Request, Status};
 
@@ -20,6 +20,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Longest sleep at once: the wall clock may be set, or the machine suspended, meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// Renewals because of another CA are spread over this time.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// Who renews: it decides which service answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,17 +30,6 @@ pub enum RenewAs {
     Node,
     /// A router, at `RouterControl`.
     Router,
-}
-
-/// A renewed certificate, to be kept on disk (see [`hesper_pki::identity_file::IdentityFile::renewed`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewed {
-    /// Certificate chain, PEM, leaf first.
-    pub chain_pem: String,
-    /// Certificates of every CA now trusted, PEM.
-    pub ca_pem: String,
-    /// End of the new certificate's validity.
-    pub not_after: OffsetDateTime,
 }
 
 /// Why a renewal failed.
@@ -64,21 +55,18 @@ pub fn next_renewal(not_before: OffsetDateTime, not_after: OffsetDateTime, jitte
     not_before + half * (0.9 + 0.2 * jitter.clamp(0.0, 1.0))
 }
 
-/// Asks once, checks the answer, and swaps the credentials.
+/// Asks once, checks the answer, and swaps the credentials, on disk too.
 pub async fn renew(
     role: RenewAs,
     control: &ControlChannel,
-    credentials: &SharedCredentials,
+    keeper: &Keeper,
     now: OffsetDateTime,
-) -> Result<Renewed, RenewError> {
-    let current = credentials.current();
+) -> Result<Arc<Credentials>, RenewError> {
+    let current = keeper.credentials().current();
     let answer =
         call(role, control, csr::make(&current.key)?).await.map_err(|e| RenewError::Call(Box::new(e)))?;
     let fresh = check(&current, &answer, now)?;
-    let renewed =
-        Renewed { chain_pem: fresh.chain_pem(), ca_pem: fresh.ca_pem.clone(), not_after: fresh.not_after };
-    credentials.replace(fresh);
-    Ok(renewed)
+    Ok(keeper.renewed(&fresh)?)
 }
 
 async fn call(role: RenewAs, control: &ControlChannel, csr_der: Vec<u8>) -> Result<RenewResponse, Status> {
@@ -110,38 +98,66 @@ fn check(
     Ok(fresh)
 }
 
-/// Renews for ever; `on_renewed` is called after each swap, to keep the new certificate on disk. Drop it to stop.
-pub async fn keep_renewed(
-    role: RenewAs,
-    control: ControlChannel,
-    credentials: SharedCredentials,
-    mut on_renewed: impl FnMut(Renewed) + Send,
-) {
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1, rand::rng().random());
+/// Renews for ever: at half-life, and soon after another CA issues. Drop it to stop.
+pub async fn keep_renewed(role: RenewAs, control: ControlChannel, keeper: Keeper) {
+    let mut backoff = retry(&keeper.credentials().current());
     let mut expiry_reported = false;
+    // The issuing CA that was answered to: should the controller issue with another one than it says, we do not ask for ever.
+    let mut answered = None;
     loop {
-        let current = credentials.current();
+        let current = keeper.credentials().current();
         let due = next_renewal(current.not_before, current.not_after, rand::rng().random());
-        sleep_until(due).await;
-        match renew(role, &control, &credentials, OffsetDateTime::now_utc()).await {
-            Ok(renewed) => {
-                tracing::info!(until = %renewed.not_after, "certificate renewed");
-                backoff.reset();
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = keeper.another_issues(answered.as_deref()) => {
+                let wait = spread(&current).mul_f64(rand::rng().random());
+                tokio::time::sleep(wait).await;
+            }
+        }
+        let asked_for = keeper.issuing();
+        match renew(role, &control, &keeper, OffsetDateTime::now_utc()).await {
+            Ok(fresh) => {
+                let issuer = fresh.issuer.as_deref().unwrap_or_default();
+                tracing::info!(until = %fresh.not_after, issuer, "certificate renewed");
+                backoff = retry(&fresh);
                 expiry_reported = false;
-                on_renewed(renewed);
+                answered = asked_for;
             }
             Err(error) => {
-                let expired = current.not_after <= OffsetDateTime::now_utc();
+                let now = OffsetDateTime::now_utc();
+                let expired = current.not_after <= now;
                 if expired && !expiry_reported {
                     expiry_reported = true;
                     tracing::error!(until = %current.not_after, "the certificate has expired; enroll again");
                 }
-                tracing::warn!(error = &error as &dyn std::error::Error, "certificate not renewed");
+                let late = is_late(current.not_before, current.not_after, now);
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, until = %current.not_after, late, "certificate not renewed");
             }
         }
         // After a success too: a certificate that is due at once must not make a busy loop.
         tokio::time::sleep(backoff.next_wait()).await;
     }
+}
+
+/// Past three quarters of its life a certificate should have been renewed long ago.
+pub fn is_late(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
+    now > not_before + (not_after - not_before) * 0.75
+}
+
+fn life(credentials: &Credentials) -> Duration {
+    (credentials.not_after - credentials.not_before).try_into().unwrap_or(Duration::ZERO)
+}
+
+/// A certificate that lives for seconds is asked for again sooner.
+fn retry(credentials: &Credentials) -> Backoff {
+    let life = life(credentials);
+    Backoff::new(RETRY.0.min(life / 20), RETRY.1.min(life / 10), rand::rng().random())
+}
+
+/// So that not everybody asks at the same moment when another CA issues.
+fn spread(credentials: &Credentials) -> Duration {
+    SPREAD.min(life(credentials) / 20)
 }
 
 /// Sleeps until a time of the wall clock.

@@ -7,7 +7,12 @@ use crate::{
     sessions::{Sessions, now_unix},
     standing::{InvalidState, Standing},
 };
-use hesper_client::{backoff::Backoff, channel::ControlChannel};
+use hesper_client::{
+    backoff::Backoff,
+    channel::ControlChannel,
+    diagnosis::Diagnosis,
+    keeper::{Keeper, TrustError},
+};
 use hesper_model::id::Tag;
 use hesper_proto::control::{
     RouterHello, RouterReport, RouterRevoked, RouterStatus, RouterUpdate,
@@ -39,6 +44,8 @@ const REPORTS: usize = 4;
 pub(crate) struct Control {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) channel: ControlChannel,
+    /// The router's certificate, and the CAs that the controller tells it to trust.
+    pub(crate) keeper: Keeper,
     /// UDP addresses that nodes are given.
     pub(crate) addresses: Vec<String>,
     /// Where the controller's word is kept.
@@ -56,8 +63,12 @@ enum WatchEnd {
     Status(#[source] Box<Status>),
     #[error("the controller ended the watch")]
     Ended,
+    #[error("{0}")]
+    Certificates(Diagnosis),
     #[error(transparent)]
     State(#[from] InvalidState),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 impl Control {
@@ -67,7 +78,14 @@ impl Control {
         loop {
             let mut heard = false;
             let end = self.watch(&mut heard).await;
-            let end = end.err().unwrap_or(WatchEnd::Ended);
+            let end = match end.err().unwrap_or(WatchEnd::Ended) {
+                // A broken connection does not say what certificates have to do with it.
+                WatchEnd::Status(status) if !heard => {
+                    let certificates = self.channel.diagnose(&status).await.map(WatchEnd::Certificates);
+                    certificates.unwrap_or(WatchEnd::Status(status))
+                }
+                end => end,
+            };
             tracing::warn!(error = &end as &dyn std::error::Error, "no connection to the controller");
             if heard {
                 backoff.reset();
@@ -91,10 +109,11 @@ impl Control {
         let mut client = RouterControlClient::new(self.channel.channel());
         let answer = timeout(CALL_DEADLINE, client.watch(ReceiverStream::new(queue))).await;
         let updates = answer.map_err(|_| WatchEnd::Timeout)??.into_inner();
-        let sessions = self.sessions.clone();
+        let (sessions, keeper) = (self.sessions.clone(), self.keeper.clone());
         tokio::select! {
             end = self.follow(updates, heard) => end,
             () = send_status(&sessions, &reports) => Err(WatchEnd::Ended),
+            () = send_trusting(&keeper, &reports) => Err(WatchEnd::Ended),
         }
     }
 
@@ -121,9 +140,12 @@ impl Control {
         }
     }
 
-    async fn apply(&mut self, update: RouterUpdate) -> Result<(), InvalidState> {
+    async fn apply(&mut self, update: RouterUpdate) -> Result<(), WatchEnd> {
         match update.update {
             Some(router_update::Update::State(state)) => {
+                if let Some(trust) = &state.trust {
+                    self.keeper.take(trust)?;
+                }
                 let standing = Standing::from_state(&state, now_unix())?;
                 self.sessions.plane().tell(&standing);
                 self.standing = Some(standing);
@@ -171,6 +193,18 @@ impl From<Status> for WatchEnd {
 
 fn report(report: router_report::Report) -> RouterReport {
     RouterReport { report: Some(report) }
+}
+
+/// Reports what is trusted, at once and after each change; ends with the call.
+async fn send_trusting(keeper: &Keeper, reports: &mpsc::Sender<RouterReport>) {
+    let mut trusting = keeper.trusting();
+    trusting.mark_changed();
+    while trusting.changed().await.is_ok() {
+        let now = trusting.borrow_and_update().clone();
+        if reports.send(report(router_report::Report::Trusting(now))).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Reports the attached sessions on every change and every [`STATUS_INTERVAL`]; ends with the call.

@@ -12,17 +12,13 @@ use crate::{
 };
 use hesper_client::{
     channel::{ChannelError, ControlChannel},
+    keeper::Keeper,
     renewal::{RenewAs, keep_renewed},
 };
 use hesper_model::id::Tag;
 use hesper_observe::metrics::{Registry, ServeError, Serving, serve_loopback};
 use hesper_overlay::transport::{attach_transport, close, endpoint_config, server_config};
-use hesper_pki::{
-    credentials::SharedCredentials,
-    identity_file::{IdentityFile, IdentityFileError},
-    spiffe::SpiffeRole,
-    tls,
-};
+use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFileError, spiffe::SpiffeRole, tls};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, crypto::rustls::NoInitialCipherSuite};
 use std::{
     io,
@@ -130,8 +126,9 @@ impl Router {
     /// [`StartError`]. A controller that cannot be reached is not one: the router goes on trying.
     pub async fn start(home: &Path, options: RunOptions) -> Result<Running, StartError> {
         let home = RouterHome::new(home);
-        let (file, credentials) = identity(&home)?;
-        let channel = ControlChannel::new(&file.controllers(), credentials.clone())?;
+        let (controllers, keeper) = identity(&home)?;
+        let credentials = keeper.credentials().clone();
+        let channel = ControlChannel::new(&controllers, credentials.clone())?;
         let registry = Registry::new();
         let sessions = Arc::new(Sessions::new(Metrics::new(&registry), options.outage_grace));
         let standing = kept(&home);
@@ -149,18 +146,11 @@ impl Router {
         let mut tasks = JoinSet::new();
         tasks.spawn(port.keep_serving(endpoint.clone()));
         tasks.spawn(keep_house(sessions.clone()));
-        let path = home.identity_file();
-        tasks.spawn(keep_renewed(RenewAs::Router, channel.clone(), credentials, move |renewed| {
-            let renewed = file.renewed(&renewed.chain_pem, &renewed.ca_pem);
-            if let Err(error) = renewed.replace(&path) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the renewed certificate could not be kept"
-                );
-            }
-        }));
+        tasks.spawn(keep_renewed(RenewAs::Router, channel.clone(), keeper.clone()));
         let state_file = home.state_file();
-        tasks.spawn(Control { sessions: sessions.clone(), channel, addresses, state_file, standing }.run());
+        tasks.spawn(
+            Control { sessions: sessions.clone(), channel, keeper, addresses, state_file, standing }.run(),
+        );
         tracing::info!(%local_addr, "router started");
         Ok(Running { local_addr, metrics, sessions, endpoint, tasks })
     }
@@ -207,13 +197,15 @@ impl Drop for Running {
     }
 }
 
-fn identity(home: &RouterHome) -> Result<(IdentityFile, SharedCredentials), StartError> {
+/// The router's controllers and its credentials.
+fn identity(home: &RouterHome) -> Result<(Vec<String>, Keeper), StartError> {
     let path = home.identity_file();
     let dir = path.parent().map(Path::to_owned).unwrap_or_default();
-    let read = home.identity().and_then(|file| Ok((file.credentials()?, file)));
-    let (credentials, file) = read.map_err(|source| StartError::Identity { home: dir, source })?;
-    match credentials.id.role {
-        SpiffeRole::Router => Ok((file, SharedCredentials::new(credentials))),
+    let read =
+        home.identity().and_then(|file| Ok((file.controllers(), Keeper::new(file, Some(path.clone()))?)));
+    let (controllers, keeper) = read.map_err(|source| StartError::Identity { home: dir, source })?;
+    match keeper.credentials().current().id.role {
+        SpiffeRole::Router => Ok((controllers, keeper)),
         role => Err(StartError::NotARouter { path, role }),
     }
 }

@@ -8,10 +8,11 @@ use crate::{
 };
 use hesper_client::{
     channel::ControlChannel,
-    renewal::{RenewAs, Renewed, keep_renewed},
+    keeper::Keeper,
+    renewal::{RenewAs, keep_renewed},
 };
 use hesper_overlay::{node::AttachState, stream::Stream};
-use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFile, spiffe::SpiffeRole};
+use hesper_pki::{identity_file::IdentityFile, spiffe::SpiffeRole};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -53,22 +54,18 @@ impl Context {
     /// See [`ContextError`].
     pub fn from_identity(identity: IdentityFile, path: Option<PathBuf>) -> Result<Self, ContextError> {
         tokio::runtime::Handle::try_current().map_err(|_| ContextError::NoRuntime)?;
-        let credentials = identity.credentials()?;
-        if credentials.id.role != SpiffeRole::Identity {
-            return Err(ContextError::NotAnIdentity(credentials.id.to_string()));
+        let controllers = identity.controllers();
+        let keeper = Keeper::new(identity, path)?;
+        let id = keeper.credentials().current().id.clone();
+        if id.role != SpiffeRole::Identity {
+            return Err(ContextError::NotAnIdentity(id.to_string()));
         }
-        let credentials = SharedCredentials::new(credentials);
-        let control = ControlChannel::new(&identity.controllers(), credentials.clone())
+        let control = ControlChannel::new(&controllers, keeper.credentials().clone())
             .map_err(|e| ContextError::Controller(e.into()))?;
-        let inner = Arc::new(Inner::new(credentials, control));
+        let inner = Arc::new(Inner::new(keeper.clone(), control));
         inner.spawn(control::follow(inner.clone()));
         inner.spawn(renew::keep(inner.clone()));
-        inner.spawn(keep_renewed(
-            RenewAs::Node,
-            inner.control.clone(),
-            inner.credentials.clone(),
-            keep_file(identity, path),
-        ));
+        inner.spawn(keep_renewed(RenewAs::Node, inner.control.clone(), keeper));
         let alive = Arc::new(inner.closing.clone().drop_guard());
         Ok(Self { inner, _alive: alive })
     }
@@ -155,18 +152,5 @@ impl Context {
             node.close().await;
         }
         self.inner.session.send_replace(None);
-    }
-}
-
-/// Keeps renewed certificates on disk.
-fn keep_file(mut identity: IdentityFile, path: Option<PathBuf>) -> impl FnMut(Renewed) + Send {
-    move |renewed| {
-        identity = identity.renewed(&renewed.chain_pem, &renewed.ca_pem);
-        if let Some(path) = &path
-            && let Err(error) = identity.replace(path)
-        {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(path = %path.display(), error, "the renewed certificate is not kept: after a restart the old one counts");
-        }
     }
 }

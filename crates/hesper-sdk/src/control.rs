@@ -39,16 +39,19 @@ const RETIREMENT: Duration = Duration::from_secs(600);
 pub(crate) async fn follow(inner: Arc<Inner>) {
     let mut backoff = Backoff::default();
     let mut token = String::new();
-    let mut reported = String::new();
+    let (mut reported, mut reason) = (String::new(), String::new());
     loop {
         let begun = Instant::now();
         let status = watch(&inner, &mut token).await;
         let text = status::text(&status);
-        disconnected(&inner, &text);
-        inner.set_refusal(Some(status).filter(is_refusal));
+        disconnected(&inner, if text == reported { &reason } else { &text });
+        inner.set_refusal(Some(status.clone()).filter(is_refusal));
         // Once per reason, not once per attempt.
         if text != reported {
-            tracing::warn!(reason = %text, "no watch at the controller; trying on");
+            let certificates = inner.control.diagnose(&status).await;
+            reason = certificates.map_or_else(|| text.clone(), |diagnosis| diagnosis.to_string());
+            inner.set_problem(&reason);
+            tracing::warn!(reason, "no watch at the controller; trying on");
             reported = text;
         }
         if begun.elapsed() >= LASTING {
@@ -112,6 +115,8 @@ async fn run(
     let watch = inner.session.borrow().as_ref().map_or(0, |s| s.watch) + 1;
     let mut attached = inner.attached.subscribe();
     attached.mark_changed();
+    let mut trusting = inner.keeper.trusting();
+    trusting.mark_changed();
     let mut first = true;
     loop {
         tokio::select! {
@@ -132,6 +137,13 @@ async fn run(
                 Err(status) => return status,
             },
             () = sleep(FIRST_UPDATE), if first => return Status::deadline_exceeded("the controller sends no state"),
+            _ = trusting.changed() => {
+                let trusting = trusting.borrow_and_update().clone();
+                let report = NodeReport { report: Some(node_report::Report::Trusting(trusting)) };
+                if reports.send(report).await.is_err() {
+                    return Status::unavailable("the controller takes no reports");
+                }
+            }
             _ = attached.changed() => {
                 let routers = attached_routers(&attached.borrow_and_update());
                 let report = NodeReport { report: Some(node_report::Report::Attached(Attached { routers })) };
@@ -157,6 +169,10 @@ fn revoke(inner: &Inner, revoked: &Revoked) {
 /// Takes over a whole state; returns the session token, for resuming.
 fn apply(inner: &Arc<Inner>, watch: u64, state: NodeState) -> Result<String, String> {
     let session = state.session.ok_or("the controller's state names no session")?;
+    // Before anybody is met: peers may have leaves of a CA that is new.
+    if let Some(trust) = &state.trust {
+        inner.keeper.take(trust).map_err(|e| e.to_string())?;
+    }
     let verifier = verifier(&state.token_keys)?;
     let routers = state.routers.iter().map(target).collect::<Result<Vec<_>, _>>()?;
     let node = node(inner, &session)?;

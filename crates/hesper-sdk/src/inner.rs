@@ -1,7 +1,7 @@
 //! What a context shares with its tasks.
 
 use crate::{NodeView, grants::Leases, status::Failure};
-use hesper_client::channel::ControlChannel;
+use hesper_client::{channel::ControlChannel, keeper::Keeper};
 use hesper_overlay::node::{AttachState, Node};
 use hesper_pki::credentials::SharedCredentials;
 use hesper_proto::{SESSION_METADATA, control::node_control_client::NodeControlClient};
@@ -30,6 +30,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) credentials: SharedCredentials,
+    pub(crate) keeper: Keeper,
     pub(crate) control: ControlChannel,
     pub(crate) view: watch::Sender<Arc<NodeView>>,
     pub(crate) session: watch::Sender<Option<Session>>,
@@ -57,10 +58,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    pub(crate) fn new(credentials: SharedCredentials, control: ControlChannel) -> Self {
+    pub(crate) fn new(keeper: Keeper, control: ControlChannel) -> Self {
         let closing = CancellationToken::new();
         Self {
-            credentials,
+            credentials: keeper.credentials().clone(),
+            keeper,
             control,
             view: watch::Sender::default(),
             session: watch::Sender::new(None),

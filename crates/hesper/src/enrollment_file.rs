@@ -5,11 +5,11 @@
 //! It stays through any failure after that (the controller is still down, the disk is full) until the controller has spoken.
 
 use anyhow::{Context, Result, bail};
-use hesper_client::enroll::{EnrollError, Enrolled, enroll_with_key};
+use hesper_client::enroll::{Enrolled, check_token, enroll_with_key};
 use hesper_pki::{
     files,
     key::{self, PrivateKey},
-    token::{EnrollmentMethod, TokenError, read_enrollment},
+    token::EnrollmentMethod,
 };
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -30,7 +30,7 @@ pub(crate) async fn enroll(jwt: &Path, out: &Path, told: &dyn Fn(&str)) -> Resul
     }
     let now = OffsetDateTime::now_utc();
     let token = files::read(jwt, MAX_FILE)?;
-    check(token.trim(), now).with_context(|| format!("cannot enroll with {}", jwt.display()))?;
+    check(token.trim(), now).await.with_context(|| format!("cannot enroll with {}", jwt.display()))?;
     let pending = pending_key(out);
     let (key, new) = key(&pending, told)?;
     let enrolled = match enroll_with_key(token.trim(), key, now).await {
@@ -48,16 +48,11 @@ pub(crate) async fn enroll(jwt: &Path, out: &Path, told: &dyn Fn(&str)) -> Resul
 }
 
 /// Refuses what cannot become an identity before a key is made for it. The token of a router would be used up for nothing.
-fn check(token: &str, now: OffsetDateTime) -> Result<()> {
-    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-    match read_enrollment(token, seconds) {
-        Ok(claims) if claims.em == EnrollmentMethod::Erott => {
-            bail!("it is the token of an edge router: use 'hesper router enroll'")
-        }
-        Ok(_) => Ok(()),
-        Err(e @ TokenError::Expired(_)) => Err(EnrollError::Expired(e).into()),
-        Err(e) => Err(EnrollError::Token(e).into()),
+async fn check(token: &str, now: OffsetDateTime) -> Result<()> {
+    if check_token(token, now).await?.em == EnrollmentMethod::Erott {
+        bail!("it is the token of an edge router: use 'hesper router enroll'")
     }
+    Ok(())
 }
 
 fn pending_key(out: &Path) -> PathBuf {

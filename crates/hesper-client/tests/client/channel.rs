@@ -5,9 +5,10 @@ use futures::stream::Empty;
 use hesper_client::{
     channel::{ChannelError, ControlChannel, connect_error},
     connect::ConnectError,
+    keeper::Keeper,
     renewal::{RenewAs, RenewError, keep_renewed, next_renewal, renew},
 };
-use hesper_pki::{credentials::SharedCredentials, csr, spiffe::SpiffeRole};
+use hesper_pki::{csr, identity_file::IdentityFile, spiffe::SpiffeRole};
 use hesper_proto::control::{
     BindRequest, BindResponse, DialRequest, DialResponse, NodeReport, NodeUpdate, RenewRequest,
     RenewResponse, UnbindRequest, UnbindResponse, UpdateTerminatorRequest, UpdateTerminatorResponse,
@@ -82,8 +83,10 @@ async fn controller(network: &Arc<Network>, id: &'static str, validity: Duration
     Controller { url: format!("https://127.0.0.1:{}", address.port()), seen, accepting }
 }
 
-fn alice(network: &Network, validity: Duration) -> SharedCredentials {
-    network.credentials(SpiffeRole::Identity, "alice", validity)
+fn alice(network: &Network, validity: Duration) -> Keeper {
+    let current = network.credentials(SpiffeRole::Identity, "alice", validity).current();
+    let file = IdentityFile::new(&[], &current.chain_pem(), &current.key, &current.ca_pem);
+    Keeper::new(file, None).unwrap()
 }
 
 async fn call(control: &ControlChannel) -> Result<(), Status> {
@@ -103,7 +106,8 @@ async fn call_until_it_works(control: &ControlChannel) {
 async fn renewed_credentials_are_shown_at_the_next_connect() {
     let network = Network::new();
     let mut controller = controller(&network, "alice", HOUR).await;
-    let credentials = alice(&network, HOUR);
+    let keeper = alice(&network, HOUR);
+    let credentials = keeper.credentials();
     let first = credentials.current().serial.clone();
     let control = ControlChannel::new(&[&controller.url], credentials.clone()).unwrap();
     call(&control).await.unwrap();
@@ -111,10 +115,10 @@ async fn renewed_credentials_are_shown_at_the_next_connect() {
     let (serial, connection) = controller.seen.recv().await.unwrap();
     assert_eq!(serial, first);
 
-    let renewed = renew(RenewAs::Node, &control, &credentials, OffsetDateTime::now_utc()).await.unwrap();
+    let renewed = renew(RenewAs::Node, &control, &keeper, OffsetDateTime::now_utc()).await.unwrap();
     let second = credentials.current();
     assert_ne!(second.serial, first);
-    assert_eq!((second.chain_pem(), second.not_after), (renewed.chain_pem, renewed.not_after));
+    assert_eq!(second.serial, renewed.serial);
     assert!(controller.seen.try_recv().is_err(), "all of it over one connection");
 
     connection.abort();
@@ -126,14 +130,15 @@ async fn renewed_credentials_are_shown_at_the_next_connect() {
 async fn a_bad_answer_changes_nothing() {
     let network = Network::new();
     let controller = controller(&network, "bob", HOUR).await;
-    let credentials = alice(&network, HOUR);
+    let keeper = alice(&network, HOUR);
+    let credentials = keeper.credentials();
     let before = credentials.current().serial.clone();
     let control = ControlChannel::new(&[&controller.url], credentials.clone()).unwrap();
     let now = OffsetDateTime::now_utc();
-    let error = renew(RenewAs::Node, &control, &credentials, now).await.unwrap_err();
+    let error = renew(RenewAs::Node, &control, &keeper, now).await.unwrap_err();
     assert!(matches!(&error, RenewError::OtherSubject(name) if name.ends_with("/identity/bob")), "{error:?}");
     // A node controller does not serve routers.
-    let error = renew(RenewAs::Router, &control, &credentials, now).await.unwrap_err();
+    let error = renew(RenewAs::Router, &control, &keeper, now).await.unwrap_err();
     assert!(matches!(&error, RenewError::Call(status) if status.code() == Code::Unimplemented), "{error:?}");
     assert_eq!(credentials.current().serial, before);
 }
@@ -145,7 +150,7 @@ async fn the_next_controller_is_tried_and_faults_are_named() {
     let (closed, address) = listen().await;
     drop(closed);
     let dead = format!("https://127.0.0.1:{}", address.port());
-    let credentials = alice(&network, HOUR);
+    let credentials = alice(&network, HOUR).credentials().clone();
     let control = ControlChannel::new(&[&dead, &alive.url], credentials.clone()).unwrap();
     call(&control).await.unwrap();
     alive.seen.recv().await.unwrap();
@@ -170,20 +175,22 @@ async fn a_certificate_is_renewed_again_and_again_before_it_ends() {
     let network = Network::new();
     let short = Duration::from_secs(4);
     let controller = controller(&network, "alice", short).await;
-    let credentials = alice(&network, short);
-    let first = credentials.current().serial.clone();
+    let keeper = alice(&network, short);
+    let credentials = keeper.credentials().clone();
     let control = ControlChannel::new(&[&controller.url], credentials.clone()).unwrap();
-    let (sender, mut renewals) = unbounded_channel();
-    let on_renewed = move |renewed| drop(sender.send((OffsetDateTime::now_utc(), renewed)));
-    let task = tokio::spawn(keep_renewed(RenewAs::Node, control, credentials.clone(), on_renewed));
-    let mut until = credentials.current().not_after;
+    let task = tokio::spawn(keep_renewed(RenewAs::Node, control, keeper));
     for _ in 0..2 {
-        let (at, renewed) =
-            tokio::time::timeout(Duration::from_secs(30), renewals.recv()).await.unwrap().unwrap();
-        assert!(at < until && renewed.not_after > until, "renewed at {at}, valid until {until}");
-        until = renewed.not_after;
+        let before = credentials.current();
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while credentials.current().serial == before.serial {
+                assert!(OffsetDateTime::now_utc() < before.not_after, "renewed too late");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert!(credentials.current().not_after > before.not_after);
     }
-    assert_ne!(credentials.current().serial, first);
     task.abort();
 }
 

@@ -19,6 +19,16 @@ pub struct Trust {
     #[prost(bytes = "vec", tag = "2")]
     pub issuer_sha256: ::prost::alloc::vec::Vec<u8>,
 }
+/// Which CAs its sender trusts now and whose leaf it uses. Sent after each change of either, when it is on the sender's disk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trusting {
+    /// SHA-256 of each CA's certificate (DER), 32 bytes.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub ca_sha256: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The same of the CA that issued the leaf in use; empty = none of those.
+    #[prost(bytes = "vec", tag = "2")]
+    pub issuer_sha256: ::prost::alloc::vec::Vec<u8>,
+}
 /// A certificate renewal: the new key never leaves its owner.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
@@ -37,7 +47,7 @@ pub struct RenewResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeReport {
-    #[prost(oneof = "node_report::Report", tags = "1, 2, 3")]
+    #[prost(oneof = "node_report::Report", tags = "1, 2, 3, 4")]
     pub report: ::core::option::Option<node_report::Report>,
 }
 /// Nested message and enum types in `NodeReport`.
@@ -52,6 +62,8 @@ pub mod node_report {
         /// Grants that live streams of the node hang on, as their binder.
         #[prost(message, tag = "3")]
         Hosted(super::Hosted),
+        #[prost(message, tag = "4")]
+        Trusting(super::Trusting),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -989,7 +1001,7 @@ pub mod node_control_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouterReport {
-    #[prost(oneof = "router_report::Report", tags = "1, 2")]
+    #[prost(oneof = "router_report::Report", tags = "1, 2, 3")]
     pub report: ::core::option::Option<router_report::Report>,
 }
 /// Nested message and enum types in `RouterReport`.
@@ -1000,6 +1012,8 @@ pub mod router_report {
         Hello(super::RouterHello),
         #[prost(message, tag = "2")]
         Status(super::RouterStatus),
+        #[prost(message, tag = "3")]
+        Trusting(super::Trusting),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
