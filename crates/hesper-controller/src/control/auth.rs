@@ -81,10 +81,10 @@ pub(super) fn known_router(model: &Model, id: &EdgeRouterId) -> Result<Arc<EdgeR
     Ok(router.clone())
 }
 
-/// Is the certificate with this serial, or a later one for the same subject and key, still good?
+/// Does the certificate with this serial, or a later one for the same subject and key, still count?
 ///
 /// # Errors
-/// It was revoked, has expired, or was never issued here.
+/// UNAUTHENTICATED: it was revoked, has expired, or was never issued here.
 pub(super) fn certificate(
     records: &Records,
     subject: &SpiffeId,
@@ -92,25 +92,8 @@ pub(super) fn certificate(
     serial: &str,
     now: OffsetDateTime,
 ) -> Result<(), Status> {
-    let subject = subject.to_string();
-    let good = |c: &crate::state::Certificate| {
-        !c.revoked && c.not_after > now && c.subject == subject && c.spki_sha256 == spki_sha256
-    };
-    let own = records.certificate(serial).map(|record| &record.entity);
-    match own {
-        Some(own) if own.revoked => {
-            Err(Status::unauthenticated(format!("the certificate {serial} was revoked")))
-        }
-        Some(own) if good(own) => Ok(()),
-        // The connection may be older than the certificate that its owner has renewed meanwhile.
-        _ if records.certificates().any(|(_, record)| good(&record.entity)) => Ok(()),
-        Some(own) if own.not_after <= now => {
-            Err(Status::unauthenticated(format!("the certificate {serial} expired at {}", own.not_after)))
-        }
-        _ => Err(Status::unauthenticated(format!(
-            "the certificate {serial} was not issued by this controller"
-        ))),
-    }
+    let checked = records.check_certificate(&subject.to_string(), spki_sha256, serial, now);
+    checked.map_err(|refusal| Status::unauthenticated(refusal.to_string()))
 }
 
 fn peer(state: &State, extensions: &Extensions, role: SpiffeRole) -> Result<PeerIdentity, Status> {

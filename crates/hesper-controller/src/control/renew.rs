@@ -61,8 +61,7 @@ async fn issue(
         return Err(Refused::new(Code::InvalidArgument, "KEY_CHANGED", message));
     }
     let (records, subject) = (state.records(), peer.id.to_string());
-    let valid =
-        records.certificates().filter(|(_, c)| c.entity.subject == subject && c.entity.not_after > now);
+    let valid = records.certificates_of(&subject).filter(|(_, c)| c.entity.not_after > now);
     if valid.count() >= VALID_MAX {
         let message = format!("{VALID_MAX} certificates of {subject} are valid already: it renews too often");
         return Err(Refused::new(Code::ResourceExhausted, "RESOURCES_NOT_AVAILABLE", message));

@@ -3,13 +3,15 @@
 //! One task follows the store's watch, so that every change, our own included, arrives in order and once. A write returns when
 //! the model that contains it is in place: whoever sees the answer sees the effect.
 
+mod certificates;
 mod changes;
 mod follow;
 mod records;
 
+pub(crate) use certificates::{Certificate, CertificateRefusal};
 pub(crate) use changes::{Changes, Expect};
 pub(crate) use follow::FollowError;
-pub(crate) use records::{CERTIFICATE, Certificate, ROUTER_SECRET, Records, RouterSecret, Versioned};
+pub(crate) use records::{CERTIFICATE, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
 use crate::{auth::Auth, control::Control, metrics::Metrics};
 use arc_swap::ArcSwap;

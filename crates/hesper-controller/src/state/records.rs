@@ -1,5 +1,6 @@
 //! Stored records that are no entities but are needed on every request, and how stored bytes become changes. Pure.
 
+use super::certificates::{Certificate, CertificateRefusal, Certificates};
 use hesper_model::{entity::Kind, id::Tag};
 use hesper_policy::Change as ModelChange;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -18,22 +19,6 @@ pub(crate) struct Versioned<E> {
     pub(crate) entity: E,
     /// The revision of its last write.
     pub(crate) mod_revision: u64,
-}
-
-/// A certificate that this controller issued: `certificate/<serial>`. A serial without a record is not valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Certificate {
-    /// SPIFFE id.
-    pub(crate) subject: String,
-    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hexadecimal.
-    pub(crate) spki_sha256: String,
-    /// When it ends.
-    #[serde(with = "time::serde::rfc3339")]
-    pub(crate) not_after: OffsetDateTime,
-    /// Withdrawn before its end.
-    #[serde(default)]
-    pub(crate) revoked: bool,
 }
 
 /// What a router and the controller share: `router-secret/<router id>`.
@@ -55,19 +40,43 @@ impl std::fmt::Debug for RouterSecret {
 /// The records of one revision. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
-    certificates: Arc<BTreeMap<String, Versioned<Certificate>>>,
+    certificates: Arc<Certificates>,
     router_secrets: Arc<BTreeMap<String, RouterSecret>>,
 }
 
 impl Records {
     /// The record of an issued certificate.
+    #[cfg(test)]
     pub(crate) fn certificate(&self, serial: &str) -> Option<&Versioned<Certificate>> {
         self.certificates.get(serial)
     }
 
     /// Every issued certificate with its serial.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
-        self.certificates.iter().map(|(serial, record)| (serial.as_str(), record))
+        self.certificates.iter()
+    }
+
+    /// The certificates issued to a subject, with their serials.
+    pub(crate) fn certificates_of(
+        &self,
+        subject: &str,
+    ) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
+        self.certificates.of_subject(subject)
+    }
+
+    /// Does the certificate with this serial, or a later one for the same subject and key, still count? Whether its subject
+    /// exists and is enabled is another question.
+    ///
+    /// # Errors
+    /// It was revoked, has expired, or was never issued here.
+    pub(crate) fn check_certificate(
+        &self,
+        subject: &str,
+        spki_sha256: &str,
+        serial: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), CertificateRefusal> {
+        self.certificates.check(subject, spki_sha256, serial, now)
     }
 
     /// A router's secret.
@@ -109,9 +118,9 @@ pub(super) fn read(
         match value {
             Some(bytes) => {
                 let record = Versioned { entity: decode(key, bytes)?, mod_revision: revision };
-                table.insert(serial.to_owned(), record);
+                table.put(serial, record);
             }
-            None => drop(table.remove(serial)),
+            None => table.remove(serial),
         }
         return Ok(Meaning::Records);
     }

@@ -1,0 +1,152 @@
+//! The certificates that this controller issued, and the one judgement of whether one still counts. Pure.
+
+use super::Versioned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use time::OffsetDateTime;
+
+/// A certificate that this controller issued: `certificate/<serial>`. A serial without a record is not valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Certificate {
+    /// SPIFFE id.
+    pub(crate) subject: String,
+    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hexadecimal.
+    pub(crate) spki_sha256: String,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) not_after: OffsetDateTime,
+    /// Withdrawn before its end.
+    #[serde(default)]
+    pub(crate) revoked: bool,
+}
+
+/// Why a certificate does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CertificateRefusal {
+    /// This controller has no record of it, or one for another subject or key.
+    #[error("the certificate {0} was not issued by this controller: enroll again")]
+    Unknown(String),
+    /// It was withdrawn.
+    #[error("the certificate {0} was revoked: enroll again")]
+    Revoked(String),
+    /// It ended, and no later one took its place.
+    #[error("the certificate {0} expired at {1}: enroll again")]
+    Expired(String, OffsetDateTime),
+}
+
+/// Every certificate on record.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Certificates {
+    by_serial: BTreeMap<String, Versioned<Certificate>>,
+    by_subject: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Certificates {
+    pub(super) fn get(&self, serial: &str) -> Option<&Versioned<Certificate>> {
+        self.by_serial.get(serial)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
+        self.by_serial.iter().map(|(serial, record)| (serial.as_str(), record))
+    }
+
+    pub(super) fn of_subject(&self, subject: &str) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
+        let serials = self.by_subject.get(subject).into_iter().flatten();
+        serials.filter_map(|serial| Some((serial.as_str(), self.by_serial.get(serial)?)))
+    }
+
+    pub(super) fn put(&mut self, serial: &str, record: Versioned<Certificate>) {
+        self.remove(serial);
+        self.by_subject.entry(record.entity.subject.clone()).or_default().insert(serial.to_owned());
+        self.by_serial.insert(serial.to_owned(), record);
+    }
+
+    pub(super) fn remove(&mut self, serial: &str) {
+        let Some(old) = self.by_serial.remove(serial) else { return };
+        if let Some(serials) = self.by_subject.get_mut(&old.entity.subject) {
+            serials.remove(serial);
+            if serials.is_empty() {
+                self.by_subject.remove(&old.entity.subject);
+            }
+        }
+    }
+
+    /// Does the certificate with this serial, or a later one for the same subject and key, still count?
+    pub(super) fn check(
+        &self,
+        subject: &str,
+        spki_sha256: &str,
+        serial: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), CertificateRefusal> {
+        let good = |c: &Certificate| {
+            !c.revoked && c.not_after > now && c.subject == subject && c.spki_sha256 == spki_sha256
+        };
+        match self.get(serial).map(|record| &record.entity) {
+            Some(own) if own.revoked => Err(CertificateRefusal::Revoked(serial.to_owned())),
+            Some(own) if good(own) => Ok(()),
+            // A connection may be older than the certificate that its owner has renewed meanwhile.
+            _ if self.of_subject(subject).any(|(_, record)| good(&record.entity)) => Ok(()),
+            Some(own) if own.not_after <= now => {
+                Err(CertificateRefusal::Expired(serial.to_owned(), own.not_after))
+            }
+            Some(_) | None => Err(CertificateRefusal::Unknown(serial.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn record(subject: &str, key: &str, seconds: i64, revoked: bool) -> Versioned<Certificate> {
+        let not_after = NOW + time::Duration::seconds(seconds);
+        let (subject, spki_sha256) = (subject.to_owned(), key.to_owned());
+        Versioned { entity: Certificate { subject, spki_sha256, not_after, revoked }, mod_revision: 1 }
+    }
+
+    #[test]
+    fn one_judgement_for_every_case() {
+        let mut all = Certificates::default();
+        for (serial, subject, key, seconds, revoked) in [
+            ("good", "a", "k", 60, false),
+            ("old", "a", "k", -60, false),
+            ("revoked", "a", "k", 60, true),
+            ("alone", "b", "k", -60, false),
+        ] {
+            all.put(serial, record(subject, key, seconds, revoked));
+        }
+        for (subject, key, serial, expected) in [
+            ("a", "k", "good", Ok(())),
+            ("a", "k", "old", Ok(())),
+            ("a", "k", "never", Ok(())),
+            ("a", "k", "revoked", Err("was revoked")),
+            ("a", "other", "good", Err("was not issued")),
+            ("b", "k", "good", Err("was not issued")),
+            ("b", "k", "alone", Err("expired at 1969-12-31")),
+            ("c", "k", "never", Err("was not issued")),
+        ] {
+            match (all.check(subject, key, serial, NOW), expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(text)) => {
+                    assert!(
+                        error.to_string().contains(text) && error.to_string().ends_with("enroll again"),
+                        "{error}"
+                    );
+                }
+                other => panic!("{subject} {key} {serial}: {other:?}"),
+            }
+        }
+        assert!(all.check("a", "k", "good", NOW + Duration::from_secs(60)).is_err());
+        all.remove("good");
+        assert!(all.check("a", "k", "old", NOW).is_err(), "nothing took its place");
+        for serial in ["old", "revoked", "alone", "alone"] {
+            all.remove(serial);
+        }
+        assert!(all.by_serial.is_empty() && all.by_subject.is_empty());
+    }
+}
