@@ -11,7 +11,7 @@ use hesper_client::{
     keeper::Keeper,
     renewal::{RenewAs, keep_renewed},
 };
-use hesper_overlay::{node::AttachState, stream::Stream};
+use hesper_overlay::{datagram::DatagramFlow, node::AttachState, stream::Stream};
 use hesper_pki::{identity_file::IdentityFile, spiffe::SpiffeRole};
 use std::{
     path::{Path, PathBuf},
@@ -102,7 +102,7 @@ impl Context {
         self.inner.view.subscribe()
     }
 
-    /// Opens a stream to a service: its name, or `instance@name`.
+    /// Opens a stream to a service: its name, or `instance@name`. (A name that has an `@` itself: see [`DialOptions::instance`].)
     ///
     /// # Errors
     /// See [`DialError`].
@@ -110,12 +110,35 @@ impl Context {
         self.dial_with(service, DialOptions::default()).await
     }
 
-    /// The same with options; an instance in the options wins over one in the name.
+    /// The same with options.
     ///
     /// # Errors
     /// See [`DialError`].
     pub async fn dial_with(&self, service: &str, options: DialOptions) -> Result<Stream, DialError> {
         Dial::new(&self.inner, dial::key(service, &options), &options).run().await
+    }
+
+    /// Opens a flow of datagrams to a service that carries UDP, named as for [`Self::dial`].
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_datagrams(&self, service: &str) -> Result<DatagramFlow, DialError> {
+        self.dial_datagrams_with(service, DialOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_datagrams_with(
+        &self,
+        service: &str,
+        options: DialOptions,
+    ) -> Result<DatagramFlow, DialError> {
+        let dial = Dial::new(&self.inner, dial::key(service, &options), &options);
+        dial.datagrams().run().await?.into_datagrams().map_err(|_| DialError::Refused {
+            message: format!("service {service} was answered as a stream"),
+        })
     }
 
     /// Hosts a service.

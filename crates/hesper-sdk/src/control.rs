@@ -2,7 +2,7 @@
 
 use crate::{
     inner::{Inner, Session},
-    status,
+    renew, status,
 };
 use hesper_client::backoff::Backoff;
 use hesper_model::id::Tag;
@@ -131,8 +131,11 @@ async fn run(
                     }
                 }
                 Ok(Some(NodeUpdate { update: Some(node_update::Update::Revoked(revoked)) })) => revoke(inner, &revoked),
-                // Renewals bring new paths in any case; a word of a newer controller.
-                Ok(Some(NodeUpdate { update: Some(node_update::Update::Reroute(_)) | None })) => {}
+                Ok(Some(NodeUpdate { update: Some(node_update::Update::Reroute(reroute)) })) => {
+                    renew::reroute(inner, &reroute.grant_ids);
+                }
+                // A word of a newer controller.
+                Ok(Some(NodeUpdate { update: None })) => {}
                 Ok(None) => return Status::unavailable("the controller ended the watch"),
                 Err(status) => return status,
             },

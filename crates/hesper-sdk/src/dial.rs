@@ -18,12 +18,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a dial waits for a controller that is not connected, before it says so.
 const CONTROLLER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a dial waits for an attachment that is about to come back.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(5);
+/// Shortest and longest time for connecting to a hosting node that nobody has yet called gone.
+const CONNECT_PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Most ways tried by one dial.
 const MAX_ATTEMPTS: usize = 16;
 /// Terminators to be avoided, at most, in one request.
@@ -36,6 +38,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) inner: &'a Arc<Inner>,
     pub(crate) key: Key,
     pub(crate) options: &'a DialOptions,
+    datagrams: bool,
     until: Instant,
     avoid: Vec<String>,
     /// What is being waited for, should the deadline pass.
@@ -60,18 +63,24 @@ enum Next {
 }
 
 pub(crate) fn key(service: &str, options: &DialOptions) -> Key {
-    let (instance, service) = match service.split_once('@') {
-        Some((instance, service)) => (instance, service),
-        None => ("", service),
+    let (instance, service) = match (&options.instance, service.split_once('@')) {
+        (Some(instance), _) => (instance.as_str(), service),
+        (None, Some((instance, service))) => (instance, service),
+        (None, None) => ("", service),
     };
-    let instance = options.instance.as_deref().unwrap_or(instance);
     Key { service: service.into(), instance: instance.into() }
 }
 
 impl<'a> Dial<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, key: Key, options: &'a DialOptions) -> Self {
         let stage = Mutex::new("the controller".into());
-        Self { inner, key, options, until: Instant::now() + options.timeout, avoid: Vec::new(), stage }
+        let until = Instant::now() + options.timeout;
+        Self { inner, key, options, datagrams: false, until, avoid: Vec::new(), stage }
+    }
+
+    /// For a flow of datagrams.
+    pub(crate) fn datagrams(self) -> Self {
+        Self { datagrams: true, ..self }
     }
 
     pub(crate) async fn run(mut self) -> Result<Stream, DialError> {
@@ -171,10 +180,11 @@ impl<'a> Dial<'a> {
             instance: self.key.instance.clone(),
             terminator_id: String::new(),
             avoid_terminator_ids: self.avoid.clone(),
-            sticky_terminator_id: old.map(|l| l.terminator_id.clone()).unwrap_or_default(),
+            sticky_terminator_id: self.inner.leases.last_terminator(&self.key),
         };
         let mut client = self.inner.client();
         let response: DialResponse = call(&session, request, |r| async move { client.dial(r).await }).await?;
+        self.inner.leases.chose(&self.key, &response.terminator_id);
         let now = unix_now();
         if let Some(old) = old.filter(|l| {
             !l.is_spent()
@@ -215,26 +225,32 @@ impl<'a> Dial<'a> {
             lease.presented.store(true, Relaxed);
         }
         self.stage(format!("the connection to hosting identity {}", lease.binder_id));
-        let peer = lease.node.connect_peer(&lease.binder_id, lease.binder_tag).await;
-        let peer = peer.map_err(|e| self.failed(lease, e))?;
+        let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
+        let peer = match timeout(connect_patience(self.left()), connecting).await {
+            Ok(peer) => peer.map_err(|e| self.failed(lease, e))?,
+            Err(_) => return Err(self.failed(lease, OpenError::Timeout("the connection"))),
+        };
         self.stage("the answer of the hosting program");
         let tokens = lease.tokens();
         let header = DialHeader {
-            datagrams: false,
+            datagrams: self.datagrams,
             service_id: lease.service_id.clone(),
             terminator_id: lease.terminator_id.clone(),
             grant: tokens.response.grant.clone(),
             app_data: self.options.app_data.clone(),
         };
-        let left = self.until.saturating_duration_since(Instant::now());
-        let stream =
-            peer.open(header, Box::new(lease.clone()), left).await.map_err(|e| self.failed(lease, e))?;
+        let opened = peer.open(header, Box::new(lease.clone()), self.left()).await;
+        let stream = opened.map_err(|e| self.failed(lease, e))?;
         lease.add(stream.handle());
         // Renewed between the header and now: the renewal did not find this stream.
         if lease.tokens().response.grant_id != tokens.response.grant_id {
             peer.renew(renewal(lease));
         }
         Ok(stream)
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 
     async fn present(&self, lease: &Arc<Lease>) -> Result<(), Failed> {
@@ -249,7 +265,7 @@ impl<'a> Dial<'a> {
             return Err(match error {
                 PassError::NotAttached if !waited => {
                     let mut attached = lease.node.attached();
-                    let _ = tokio::time::timeout(PAUSE.1, attached.changed()).await;
+                    let _ = timeout(PAUSE.1, attached.changed()).await;
                     continue;
                 }
                 PassError::NotAttached => {
@@ -312,6 +328,11 @@ impl<'a> Dial<'a> {
     }
 }
 
+/// How long one hosting node may take to answer at all, when a dial has so much time left: a part of it, so that another can be tried.
+fn connect_patience(left: Duration) -> Duration {
+    (left / 3).clamp(CONNECT_PATIENCE.0, CONNECT_PATIENCE.1)
+}
+
 async fn pause() {
     let pause = rand::rng().random_range(PAUSE.0..=PAUSE.1);
     sleep(pause).await;
@@ -332,6 +353,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_dial_leaves_time_for_another_host() {
+        for (left, patience) in [(30, 5000), (10, 3333), (5, 1666), (1, 1000), (0, 1000)] {
+            assert_eq!(connect_patience(Duration::from_secs(left)).as_millis(), patience, "{left}");
+        }
+    }
+
+    #[test]
     fn an_instance_may_stand_in_the_name_or_in_the_options() {
         let of = |name: &str, instance: Option<&str>| {
             let options = DialOptions { instance: instance.map(Into::into), ..DialOptions::default() };
@@ -340,7 +368,8 @@ mod tests {
         };
         assert_eq!(of("svc", None), ("svc".into(), "".into()));
         assert_eq!(of("node-1@svc", None), ("svc".into(), "node-1".into()));
-        assert_eq!(of("node-1@svc", Some("node-2")), ("svc".into(), "node-2".into()));
+        assert_eq!(of("node-1@svc", Some("node-2")), ("node-1@svc".into(), "node-2".into()));
+        assert_eq!(of("team@svc", Some("")), ("team@svc".into(), "".into()));
         assert_eq!(of("svc", Some("node-2")), ("svc".into(), "node-2".into()));
     }
 }

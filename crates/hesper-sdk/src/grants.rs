@@ -2,7 +2,7 @@
 //!
 //! The timing is in plain functions of numbers; the cache around it only keeps things.
 
-use crate::error::DialError;
+use crate::{error::DialError, idle::Watched};
 use hesper_model::id::{IdentityId, Tag};
 use hesper_overlay::{
     node::Node,
@@ -18,7 +18,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Part of a grant's life after which it is renewed, or chosen anew for new dials, in percent.
@@ -138,7 +138,7 @@ pub(crate) struct Lease {
     /// Not to be used for new dials: revoked, refused, or its host is gone.
     spent: AtomicBool,
     revoked: AtomicBool,
-    streams: Mutex<Vec<StreamHandle>>,
+    streams: Mutex<Vec<Watched>>,
     renewal: Mutex<Renewal>,
 }
 
@@ -221,8 +221,8 @@ impl Lease {
 
     pub(crate) fn add(&self, stream: StreamHandle) {
         let mut streams = lock(&self.streams);
-        streams.retain(|s| !s.is_over());
-        streams.push(stream);
+        streams.retain(|s| !s.stream.is_over());
+        streams.push(Watched::new(stream, Instant::now()));
         drop(streams);
         // Either the revocation finds the stream, or the stream finds the revocation.
         if self.revoked.load(SeqCst) {
@@ -232,8 +232,18 @@ impl Lease {
 
     pub(crate) fn is_live(&self) -> bool {
         let mut streams = lock(&self.streams);
-        streams.retain(|s| !s.is_over());
+        streams.retain(|s| !s.stream.is_over());
         !streams.is_empty()
+    }
+
+    /// Ends the streams on which nothing has moved for so long; returns how many.
+    pub(crate) fn end_idle(&self, now: Instant, limit: Duration) -> usize {
+        let idle: Vec<StreamHandle> = {
+            let mut streams = lock(&self.streams);
+            streams.iter_mut().filter_map(|s| s.is_idle(now, limit).then(|| s.stream.clone())).collect()
+        };
+        idle.iter().for_each(|s| s.end(StreamError::Idle));
+        idle.len()
     }
 
     /// Is a renewal to be tried in this watch, and after which wait? Notes the try.
@@ -248,9 +258,18 @@ impl Lease {
     /// The grant ended before its time.
     pub(crate) fn revoke(&self) {
         self.revoked.store(true, SeqCst);
+        self.end(&StreamError::Revoked);
+    }
+
+    /// The grant has run out, and cannot be renewed.
+    pub(crate) fn expire(&self) {
+        self.end(&StreamError::Expired);
+    }
+
+    fn end(&self, reason: &StreamError) {
         self.spend();
         let streams: Vec<_> = lock(&self.streams).drain(..).collect();
-        streams.iter().for_each(|s| s.end(StreamError::Revoked));
+        streams.iter().for_each(|s| s.stream.end(reason.clone()));
     }
 }
 
@@ -269,11 +288,28 @@ pub(crate) struct Leases {
     slots: Mutex<HashMap<Key, Slot>>,
     /// Every lease that may have streams, the cached ones included.
     all: Mutex<Vec<Weak<Lease>>>,
+    /// The terminator used last, for strategy `sticky`; longer than its lease.
+    last: Mutex<HashMap<Key, String>>,
 }
+
+/// Services and instances whose last terminator is remembered.
+const MAX_LAST: usize = 4096;
 
 impl Leases {
     pub(crate) fn slot(&self, key: &Key) -> Slot {
         lock(&self.slots).entry(key.clone()).or_default().clone()
+    }
+
+    pub(crate) fn last_terminator(&self, key: &Key) -> String {
+        lock(&self.last).get(key).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn chose(&self, key: &Key, terminator: &str) {
+        let mut last = lock(&self.last);
+        if last.len() >= MAX_LAST && !last.contains_key(key) {
+            last.clear();
+        }
+        last.insert(key.clone(), terminator.to_owned());
     }
 
     pub(crate) fn remember(&self, lease: &Arc<Lease>) {
@@ -304,11 +340,14 @@ impl Leases {
 
     /// Grants ended before their time: their streams end, and new dials ask again.
     pub(crate) fn revoke(&self, grant_ids: &[String]) {
-        for lease in self.all() {
-            if grant_ids.contains(&lease.tokens().response.grant_id) {
-                lease.revoke();
-            }
-        }
+        self.with_grants(grant_ids).iter().for_each(|lease| lease.revoke());
+    }
+
+    /// The leases that these grants belong to now.
+    pub(crate) fn with_grants(&self, grant_ids: &[String]) -> Vec<Arc<Lease>> {
+        let mut leases = self.all();
+        leases.retain(|lease| grant_ids.contains(&lease.tokens().response.grant_id));
+        leases
     }
 }
 

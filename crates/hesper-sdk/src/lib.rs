@@ -16,7 +16,7 @@
 //! A [`Context`] works in the background for as long as it lives: it follows the controller, attaches to every router it is given, renews
 //! certificates and grants, and comes back by itself after any outage. A dial without an instance may reach any terminator of the
 //! service; `instance@service` reaches only those bound with that instance, which is the name of the binding identity unless it chose
-//! another. With the feature `axum` a [`Listener`] is also one of `axum::serve`.
+//! another. UDP services carry datagrams: [`Context::dial_datagrams`], [`Incoming::into_datagrams`]. With the feature `axum` a [`Listener`] is also one of `axum::serve`.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -25,6 +25,7 @@ mod control;
 mod dial;
 mod error;
 mod grants;
+mod idle;
 mod inner;
 mod listener;
 mod options;
@@ -34,11 +35,13 @@ mod view;
 
 pub use context::Context;
 pub use error::{BindError, ContextError, DialError, DialErrorKind, ListenerClosed, NotReady};
+pub use hesper_model::config::Protocol;
 pub use hesper_overlay::{
+    datagram::{DatagramFlow, Sent},
     splice::Copied,
     stream::{RecvHalf, SendHalf, Stream, StreamError},
 };
 pub use hesper_proto::control::{Service, ServiceHost};
-pub use listener::{Incoming, Listener};
+pub use listener::{Incoming, Listener, Terms, Updater};
 pub use options::{BindOptions, BindUpdate, DialOptions, Precedence};
 pub use view::NodeView;

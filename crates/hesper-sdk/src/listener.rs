@@ -1,20 +1,21 @@
 //! The hosting side: a bound service and what arrives for it.
 
 use crate::{
-    BindError, BindOptions, BindUpdate, Context, ListenerClosed,
+    BindError, BindOptions, BindUpdate, Context, ListenerClosed, Precedence,
     inner::{Inner, Session, call},
     status::Failure,
 };
 use hesper_client::backoff::Backoff;
+use hesper_model::config::Protocol;
 use hesper_model::id::{ServiceId, TerminatorId};
-use hesper_overlay::{inbound::Arrival, stream::Stream};
+use hesper_overlay::{datagram::DatagramFlow, inbound::Arrival, stream::Stream};
 use hesper_proto::control::{
     BindRequest, BindResponse, UnbindRequest, UnbindResponse, UpdateTerminatorRequest,
     UpdateTerminatorResponse,
 };
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{
@@ -85,7 +86,12 @@ pub(crate) async fn bind(ctx: &Context, service: &str, options: BindOptions) -> 
     });
     let unbind = spec.closing.clone().drop_guard();
     ctx.inner.listeners.spawn(keep_bound(ctx.inner.clone(), spec.clone(), to, bound, over));
-    match timeout(BIND_DEADLINE, first).await {
+    let first = tokio::select! {
+        first = timeout(BIND_DEADLINE, first) => first,
+        // This identity is disabled, its certificate revoked: no waiting will help.
+        refusal = ctx.inner.refused() => return Err(Failure::from(refusal).into_bind()),
+    };
+    match first {
         Ok(Ok(Ok(()))) => {
             Ok(Listener { ctx: ctx.clone(), spec, arrivals, done: Some(done), _unbind: unbind })
         }
@@ -115,11 +121,63 @@ impl Listener {
         }
     }
 
+    /// Cost and precedence that the controller had for it when it was bound the last time; none while it is not bound.
+    pub fn terms(&self) -> Option<Terms> {
+        let (_, bound) = self.spec.bound()?;
+        let precedence =
+            [Precedence::Required, Precedence::Failed].into_iter().find(|p| p.as_str() == bound.precedence);
+        Some(Terms {
+            cost: bound.cost.try_into().unwrap_or(u16::MAX),
+            precedence: precedence.unwrap_or(Precedence::Default),
+        })
+    }
+
+    /// A handle that changes it while somebody else waits for dials. Does not keep it bound.
+    pub fn updater(&self) -> Updater {
+        Updater { inner: Arc::downgrade(&self.ctx.inner), spec: self.spec.clone() }
+    }
+
     /// Changes cost, precedence or address while bound. Kept for later rebinds also when the controller is not reached now.
     ///
     /// # Errors
     /// See [`BindError`].
     pub async fn update(&self, change: BindUpdate) -> Result<(), BindError> {
+        self.updater().update(change).await
+    }
+
+    /// Unbinds and waits until the controller knows. Streams that are open go on.
+    pub async fn close(mut self) {
+        self.spec.closing.cancel();
+        if let Some(done) = self.done.take() {
+            let _ = timeout(UNBIND_DEADLINE, done).await;
+        }
+    }
+}
+
+/// What a terminator has in the choice among those of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Cost.
+    pub cost: u16,
+    /// Precedence.
+    pub precedence: Precedence,
+}
+
+/// Changes what is bound. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Updater {
+    inner: Weak<Inner>,
+    spec: Arc<Spec>,
+}
+
+impl Updater {
+    /// As [`Listener::update`].
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub async fn update(&self, change: BindUpdate) -> Result<(), BindError> {
+        let inner =
+            self.inner.upgrade().filter(|_| !self.spec.closing.is_cancelled()).ok_or(BindError::Shutdown)?;
         let BindUpdate { cost, precedence, address } = change;
         {
             let mut options = self.spec.options.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +188,7 @@ impl Listener {
             }
         }
         let Some((session, bound)) = self.spec.bound() else {
-            return Err(BindError::Unavailable { message: self.ctx.inner.problem() });
+            return Err(BindError::Unavailable { message: inner.problem() });
         };
         let request = UpdateTerminatorRequest {
             terminator_id: bound.terminator_id,
@@ -138,17 +196,9 @@ impl Listener {
             precedence: precedence.map(|p| p.as_str().to_owned()).unwrap_or_default(),
             address,
         };
-        let mut client = self.ctx.inner.client();
+        let mut client = inner.client();
         let updated = call(&session, request, |r| async move { client.update_terminator(r).await }).await;
         updated.map(|UpdateTerminatorResponse {}| ()).map_err(Failure::into_bind)
-    }
-
-    /// Unbinds and waits until the controller knows. Streams that are open go on.
-    pub async fn close(mut self) {
-        self.spec.closing.cancel();
-        if let Some(done) = self.done.take() {
-            let _ = timeout(UNBIND_DEADLINE, done).await;
-        }
     }
 }
 
@@ -168,12 +218,34 @@ impl Incoming {
         &self.arrival.app_data
     }
 
-    /// Accepts: the dialer's `dial` returns.
+    /// What the dialer wants: a stream (TCP), or a flow of datagrams (UDP).
+    pub fn protocol(&self) -> Protocol {
+        if self.arrival.is_datagrams() { Protocol::Udp } else { Protocol::Tcp }
+    }
+
+    /// Accepts a stream: the dialer's `dial` returns.
     ///
     /// # Errors
-    /// The dialer is gone, or its grant has just ended.
+    /// The dialer is gone, or its grant has just ended; or it wants datagrams, and is told that there are none here.
     pub async fn into_stream(self) -> io::Result<Stream> {
+        if self.protocol() == Protocol::Udp {
+            self.refuse("this program takes streams of this service, not datagrams").await;
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the dialer wants datagrams"));
+        }
         self.arrival.accept().await
+    }
+
+    /// Accepts a flow of datagrams: the dialer's `dial_datagrams` returns.
+    ///
+    /// # Errors
+    /// The dialer is gone, or its grant has just ended; or it wants a stream, and is told that there is none here.
+    pub async fn into_datagrams(self) -> io::Result<DatagramFlow> {
+        if self.protocol() == Protocol::Tcp {
+            self.refuse("this program takes datagrams of this service, not streams").await;
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the dialer wants a stream"));
+        }
+        let stream = self.arrival.accept().await?;
+        stream.into_datagrams().map_err(|_| io::Error::other("the dial was for datagrams and is a stream"))
     }
 
     /// Refuses: the dialer's `dial` fails with [`crate::DialError::Refused`] and this reason.
@@ -217,7 +289,7 @@ async fn bind_for_ever(
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(()));
                 }
-                lost(inner, &session, &bound).await;
+                lost(inner, &session, &bound, spec.options().instance.is_none()).await;
             }
             Err(failure) if failure.unreachable || failure.no_session() => sleep(backoff.next_wait()).await,
             Err(failure) => {
@@ -269,8 +341,9 @@ fn take_down(spec: &Spec) {
 }
 
 /// Waits until the binding must be made again.
-async fn lost(inner: &Inner, session: &Session, bound: &BindResponse) {
+async fn lost(inner: &Inner, session: &Session, bound: &BindResponse, by_name: bool) {
     let (mut sessions, mut views) = (inner.session.subscribe(), inner.view.subscribe());
+    let name = views.borrow().identity_name.clone();
     // The view may be older than the binding: its no counts only after its yes.
     let mut seen = false;
     loop {
@@ -278,8 +351,12 @@ async fn lost(inner: &Inner, session: &Session, bound: &BindResponse) {
         if current.is_some_and(|c| c != (session.watch, session.node.tag())) {
             return;
         }
-        let may_bind =
-            views.borrow_and_update().services.iter().any(|s| s.id == bound.service_id && s.may_bind);
+        let view = views.borrow_and_update().clone();
+        // The identity's name is the instance of a bind that has none of its own.
+        if by_name && view.identity_name != name {
+            return;
+        }
+        let may_bind = view.services.iter().any(|s| s.id == bound.service_id && s.may_bind);
         if seen && !may_bind {
             return;
         }

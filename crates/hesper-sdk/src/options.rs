@@ -8,7 +8,8 @@ pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How to dial.
 #[derive(Clone, Debug)]
 pub struct DialOptions {
-    /// Reach only terminators bound with this instance id.
+    /// Reach only terminators bound with this instance id; empty = any. When it is given, the dialed name is the service's as it stands,
+    /// also if it has an `@` in it.
     pub instance: Option<String>,
     /// Told to the hosting program: JSON with any of `dst_protocol`, `dst_ip`, `dst_port`, `dst_hostname`, `src_ip`, `src_port`,
     /// `source_addr`. Empty = nothing.

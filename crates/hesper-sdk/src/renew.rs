@@ -2,15 +2,20 @@
 
 use crate::{
     grants::Lease,
+    idle,
     inner::{Inner, Session, call, unix_now},
 };
 use hesper_overlay::passes::Pass;
 use hesper_proto::{control::DialRequest, overlay::RenewGrant};
+use rand::Rng;
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// How often leases are looked at for renewal.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Renewals that the controller has asked for are spread over this time.
+const REROUTE_SPREAD: Duration = Duration::from_millis(500);
 
 /// The lease's pass, for routers.
 pub(crate) fn pass(lease: &Lease) -> Pass {
@@ -58,9 +63,11 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
         let now = unix_now();
         let session = inner.session.borrow().clone();
         inner.leases.sweep(now, inner.connected());
+        idle::sweep(&inner);
         let Some(session) = session.filter(|s| s.connected) else { continue };
         for lease in inner.leases.all() {
             if !Arc::ptr_eq(&lease.node, &session.node) {
+                outlive(&lease, now);
                 continue;
             }
             if let Some(wait) = lease.take_due(now, session.watch) {
@@ -71,6 +78,34 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
                 });
             }
         }
+    }
+}
+
+/// A lease of a session that was replaced: its grant is for the old session's tag, so that no renewal can be had. Its streams go on
+/// until it ends; new dials ask anew.
+fn outlive(lease: &Lease, now: u64) {
+    lease.spend();
+    if lease.is_live() && now >= lease.tokens().life.end {
+        tracing::warn!(
+            service = lease.key.service,
+            "streams ended: their session was replaced, and their grant has run out"
+        );
+        lease.expire();
+    }
+}
+
+/// Other paths are known for these grants, or those that were known are gone: renews them soon.
+pub(crate) fn reroute(inner: &Arc<Inner>, grant_ids: &[String]) {
+    let Some(session) = inner.session.borrow().clone() else { return };
+    let leases = inner.leases.with_grants(grant_ids);
+    tracing::debug!(grants = grant_ids.len(), leases = leases.len(), "other paths are known");
+    for lease in leases.into_iter().filter(|l| Arc::ptr_eq(&l.node, &session.node)) {
+        let (inner, session) = (inner.clone(), session.clone());
+        let wait = REROUTE_SPREAD.mul_f64(rand::rng().random());
+        tokio::spawn(async move {
+            sleep(wait).await;
+            renew(&inner, &session, &lease).await;
+        });
     }
 }
 

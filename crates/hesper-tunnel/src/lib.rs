@@ -6,6 +6,8 @@
 //! - [`http`]: an HTTP proxy for unmodified scrapers and browsers, with Prometheus' service discovery at `/sd`.
 //! - [`run`]: all of it in one process, from one identity.
 //!
+//! The hosting side also runs the configs' health checks ([`health`]), which decide how its terminators rank among others.
+//!
 //! The decisions are plain functions of the node's view: [`names`] (what a request means), [`target`] (where a hosted stream goes),
 //! [`sd`] (what Prometheus discovers), [`plan`] (what to start and stop). The rest only carries them out, live: a change of
 //! policy, service or config takes effect without a restart and disturbs nothing else. UDP is not carried yet; what is configured
@@ -14,6 +16,7 @@
 pub mod app_data;
 mod dialer;
 mod follow;
+pub mod health;
 pub mod host;
 pub mod http;
 mod metrics;

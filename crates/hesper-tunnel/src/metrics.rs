@@ -11,6 +11,12 @@ pub struct Metrics {
     pub(crate) hosted_open: Gauge,
     /// Services bound now.
     pub(crate) bound: Gauge,
+    /// Health checks run, by service, check and outcome.
+    pub(crate) health_checks: Family<Labels, Counter>,
+    /// Did the check pass the last time? By service and check.
+    pub(crate) health_passing: Family<Labels, Gauge>,
+    /// Events that checks were to send, by service and whether the check passed.
+    pub(crate) health_events: Family<Labels, Counter>,
     /// Connections to local listeners, by service and outcome.
     pub(crate) proxied: Family<Labels, Counter>,
     /// Connections to local listeners open now.
@@ -33,6 +39,14 @@ impl Metrics {
             hosted: registry.counters("tunnel_hosted_streams", "Streams that arrived for hosted services"),
             hosted_open: registry.gauge("tunnel_hosted_streams_open", "Hosted streams open now"),
             bound: registry.gauge("tunnel_bound_services", "Services bound now"),
+            health_checks: registry
+                .counters("tunnel_health_check_results", "Health checks run for hosted services, by outcome"),
+            health_passing: registry.gauges(
+                "tunnel_health_check_passing",
+                "Did the health check pass the last time (1) or fail (0)",
+            ),
+            health_events: registry
+                .counters("tunnel_health_check_events", "Events that health checks were configured to send"),
             proxied: registry.counters("tunnel_proxied_connections", "Connections to local listeners"),
             proxied_open: registry
                 .gauge("tunnel_proxied_connections_open", "Connections to local listeners open now"),
@@ -46,6 +60,24 @@ impl Metrics {
 
     pub(crate) fn hosted(&self, service: &str, outcome: &'static str) {
         self.hosted
+            .get_or_create(&vec![("service", service.to_owned()), ("outcome", outcome.to_owned())])
+            .inc();
+    }
+
+    pub(crate) fn health_check(&self, service: &str, check: &str, passed: bool) {
+        let outcome = if passed { "pass" } else { "fail" };
+        let labels = [("service", service), ("check", check), ("outcome", outcome)];
+        self.health_checks.get_or_create(&labels.map(|(n, v)| (n, v.to_owned())).into()).inc();
+    }
+
+    pub(crate) fn health_passing(&self, service: &str, check: &str, passing: bool) {
+        let labels = vec![("service", service.to_owned()), ("check", check.to_owned())];
+        self.health_passing.get_or_create(&labels).set(passing.into());
+    }
+
+    pub(crate) fn health_event(&self, service: &str, healthy: bool) {
+        let outcome = if healthy { "pass" } else { "fail" };
+        self.health_events
             .get_or_create(&vec![("service", service.to_owned()), ("outcome", outcome.to_owned())])
             .inc();
     }

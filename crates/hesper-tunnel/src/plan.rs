@@ -82,16 +82,6 @@ pub fn bindings(view: &NodeView) -> (BTreeMap<BindingKey, Binding>, Vec<Skipped>
     (bindings, skipped)
 }
 
-/// What the host configs of this view ask for and the tunneler does not do yet; the services are hosted all the same.
-pub fn not_carried_out(view: &NodeView) -> Vec<Skipped> {
-    let hosted = view.services.iter().filter(|s| s.may_bind);
-    let with_checks = hosted.filter(|s| {
-        Configs::of(s).hosting.iter().any(|h| !h.port_checks.is_empty() || !h.http_checks.is_empty())
-    });
-    let reason = "its portChecks and httpChecks are not run yet: cost and precedence stay as configured";
-    with_checks.map(|s| Skipped { service: s.name.clone(), reason: reason.into() }).collect()
-}
-
 /// Best target first; the bind has the cost and precedence of its best target.
 fn order(binding: &mut Binding) {
     let rank = |host: &HostV1| {
@@ -240,7 +230,6 @@ mod tests {
                 "me@unnamed tcp:localhost:1 None ",
             ]
         );
-        assert_eq!(not_carried_out(&view), []);
         let (_, skipped) = bindings(&view);
         let skipped: Vec<_> = skipped.iter().map(|s| format!("{}: {}", s.service, s.reason)).collect();
         assert_eq!(skipped[0], "udp: its only protocol is udp, which is not carried yet");
@@ -248,19 +237,6 @@ mod tests {
             skipped[1].starts_with("broken: its config cannot be read: host.v1: unknown variant `sctp`"),
             "{skipped:?}"
         );
-    }
-
-    #[test]
-    fn checks_that_are_not_run_are_named() {
-        let mut config = tcp(1, json!({}));
-        config["portChecks"] = json!([{"address": "localhost:1", "interval": "5s", "timeout": "1s"}]);
-        let view = view(vec![
-            service("checked").config("host.v1", config),
-            service("other").config("host.v1", tcp(2, json!({}))),
-        ]);
-        let named: Vec<_> = not_carried_out(&view).into_iter().map(|s| s.service).collect();
-        assert_eq!(named, ["checked"]);
-        assert_eq!(bindings(&view).0.len(), 2);
     }
 
     #[test]

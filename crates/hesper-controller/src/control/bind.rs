@@ -34,7 +34,7 @@ pub(crate) struct Host<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Plan {
     /// Nothing: it is there.
-    Keep(TerminatorId),
+    Keep(Box<Terminator>),
     /// A new terminator.
     Create(Box<Terminator>),
     /// The terminator as it should be.
@@ -149,7 +149,7 @@ fn revised(old: &Terminator, wanted: Terminator) -> Plan {
         ..wanted
     };
     if wanted == *old {
-        return Plan::Keep(wanted.id);
+        return Plan::Keep(Box::new(wanted));
     }
     Plan::Update(Box::new(Terminator { updated_at: now, ..wanted }))
 }
@@ -248,7 +248,7 @@ mod tests {
         with.0.terminators.push(t.clone());
         let model = with.model(2);
         let again = try_bind(&model, "binder", TAG, &ask("s", "i")).expect("allowed");
-        assert_eq!(again.plan, Plan::Keep(t.id.clone()));
+        assert_eq!(again.plan, Plan::Keep(Box::new(t.clone())));
         assert!(again.rule.to_string().contains("binder-Bind"));
         let dearer = BindRequest { cost: Some(7), precedence: "required".into(), ..ask("s", "i") };
         let Plan::Update(new) = try_bind(&model, "binder", TAG, &dearer).expect("allowed").plan else {

@@ -167,14 +167,19 @@ impl NodeService {
             let model = self.0.model();
             let Bound { plan, rule } = bind::bind(&model, &host, request, OffsetDateTime::now_utc())?;
             self.0.control.change(|shared| shared.sessions.set_hosting(tag));
-            let (terminator_id, done) = match &plan {
-                Plan::Keep(id) => (id.to_string(), true),
-                Plan::Create(terminator) => (terminator.id.to_string(), self.create(terminator).await?),
-                Plan::Update(terminator) => (terminator.id.to_string(), self.replace(terminator).await?),
+            let (terminator, done) = match &plan {
+                Plan::Keep(terminator) => (terminator, true),
+                Plan::Create(terminator) => (terminator, self.create(terminator).await?),
+                Plan::Update(terminator) => (terminator, self.replace(terminator).await?),
             };
             if done {
-                let service = service_id(&model, &request.service);
-                return Ok((BindResponse { terminator_id, service_id: service }, rule));
+                let bound = BindResponse {
+                    terminator_id: terminator.id.to_string(),
+                    service_id: service_id(&model, &request.service),
+                    cost: terminator.cost.into(),
+                    precedence: terminator.precedence.to_string(),
+                };
+                return Ok((bound, rule));
             }
         }
         Err(contended())

@@ -293,6 +293,11 @@ pub struct BindResponse {
     pub terminator_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub service_id: ::prost::alloc::string::String,
+    /// What the terminator has now: as asked for, or the identity's defaults.
+    #[prost(uint32, tag = "3")]
+    pub cost: u32,
+    #[prost(string, tag = "4")]
+    pub precedence: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnbindRequest {

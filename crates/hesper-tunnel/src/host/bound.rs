@@ -4,12 +4,13 @@ use super::connect::{ConnectError, Connected, connect};
 use crate::{
     Metrics,
     app_data::AppData,
+    health::{Checks, state},
     metrics::Held,
     plan::{Binding, BindingKey, needs_rebind},
     target,
 };
 use hesper_model::entity::Precedence;
-use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener};
+use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener, Updater};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -47,8 +48,8 @@ pub(super) async fn serve(
         };
         let _held = Held::new(&metrics.bound);
         tracing::info!(service = %key.service, instance = %key.instance, to = %bound.address(), "hosting");
-        let accept = Accept { streams: &streams, metrics: &metrics, ends: &ends };
-        if let Some(ended) = accept.until_rebind(listener, &key, bound, &mut binding).await {
+        let accept = Accept { key: &key, streams: &streams, metrics: &metrics, ends: &ends };
+        if let Some(ended) = accept.until_rebind(listener, bound, &mut binding).await {
             return ended;
         }
     }
@@ -56,6 +57,7 @@ pub(super) async fn serve(
 
 /// What accepting needs besides the listener.
 struct Accept<'a> {
+    key: &'a BindingKey,
     streams: &'a Arc<Semaphore>,
     metrics: &'a Metrics,
     ends: &'a CancellationToken,
@@ -66,10 +68,14 @@ impl Accept<'_> {
     async fn until_rebind(
         &self,
         mut listener: Listener,
-        key: &BindingKey,
-        mut now: Binding,
+        mut configured: Binding,
         binding: &mut watch::Receiver<Binding>,
     ) -> Option<Ended> {
+        let key = self.key;
+        let bound = terms(&listener);
+        let mut checks = Checks::start(&key.service, configured.clone(), bound, self.metrics.clone());
+        let mut now = checks.binding();
+        let told = Told::start(&listener, key, now.clone());
         loop {
             tokio::select! {
                 incoming = listener.accept() => match incoming {
@@ -85,12 +91,18 @@ impl Accept<'_> {
                     }
                     let wanted = binding.borrow_and_update().clone();
                     tracing::info!(service = %key.service, instance = %key.instance, to = %wanted.address(), "hosting changed");
-                    if needs_rebind(&now, &wanted) {
+                    checks.rebase(wanted.clone(), bound);
+                    let change = checks.binding();
+                    if needs_rebind(&configured, &wanted) || needs_rebind(&now, &change) {
                         listener.close().await;
                         return None;
                     }
-                    update(&listener, key, &now, &wanted).await;
-                    now = wanted;
+                    (configured, now) = (wanted, change);
+                    told.tell(&now);
+                }
+                () = checks.changed() => {
+                    now = checks.binding();
+                    told.tell(&now);
                 }
             }
         }
@@ -148,18 +160,57 @@ fn options(key: &BindingKey, binding: &Binding) -> BindOptions {
     }
 }
 
-async fn update(listener: &Listener, key: &BindingKey, now: &Binding, wanted: &Binding) {
-    let told = |binding: &Binding| (binding.cost, binding.precedence, binding.address());
-    if told(now) == told(wanted) {
-        return;
-    }
-    let change = BindUpdate {
-        cost: wanted.cost,
-        precedence: wanted.precedence.map(sdk_precedence),
-        address: Some(wanted.address()),
+/// What the controller has for a bind that was just made.
+fn terms(listener: &Listener) -> state::Terms {
+    let terms = listener.terms();
+    let precedence = match terms.map(|t| t.precedence) {
+        Some(hesper_sdk::Precedence::Required) => Precedence::Required,
+        Some(hesper_sdk::Precedence::Failed) => Precedence::Failed,
+        Some(hesper_sdk::Precedence::Default) | None => Precedence::Default,
     };
-    if let Err(error) = listener.update(change).await {
-        tracing::warn!(service = %key.service, reason = %error, "cost, precedence and address are not changed yet");
+    state::Terms { precedence, cost: terms.map_or(0, |t| t.cost) }
+}
+
+/// Tells the controller of changes, the latest only, in the background: meanwhile dials are accepted.
+struct Told(watch::Sender<Binding>);
+
+impl Told {
+    fn start(listener: &Listener, key: &BindingKey, now: Binding) -> Self {
+        let (sender, wanted) = watch::channel(now);
+        tokio::spawn(keep_told(listener.updater(), key.service.clone(), wanted));
+        Self(sender)
+    }
+
+    fn tell(&self, wanted: &Binding) {
+        self.0.send_replace(wanted.clone());
+    }
+}
+
+async fn keep_told(updater: Updater, service: String, mut wanted: watch::Receiver<Binding>) {
+    let of = |binding: &Binding| (binding.cost, binding.precedence, binding.address());
+    let mut told = of(&wanted.borrow_and_update());
+    let mut pause = RETRY.0;
+    while wanted.changed().await.is_ok() {
+        loop {
+            let now = of(&wanted.borrow_and_update());
+            if now == told {
+                break;
+            }
+            let (cost, precedence, address) = now.clone();
+            let precedence = precedence.map(sdk_precedence);
+            match updater.update(BindUpdate { cost, precedence, address: Some(address) }).await {
+                Ok(()) => (told, pause) = (now, RETRY.0),
+                Err(BindError::Shutdown) => return,
+                Err(error) => {
+                    tracing::warn!(%service, reason = %error, "cost, precedence and address are not changed yet");
+                    // Whatever comes next, the newest word counts.
+                    if let Ok(Err(_)) = tokio::time::timeout(pause, wanted.changed()).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
     }
 }
 

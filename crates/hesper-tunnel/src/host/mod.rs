@@ -43,7 +43,6 @@ pub async fn run(ctx: Context, metrics: Metrics) {
         if view.revision > 0 {
             let (wanted, skipped) = plan::bindings(&view);
             said.warn("this service is not hosted", &skipped);
-            said.warn("this service is hosted without its health checks", &plan::not_carried_out(&view));
             for effect in plan::bind_effects(&running, &wanted) {
                 match effect {
                     BindEffect::Unbind(key) => {
