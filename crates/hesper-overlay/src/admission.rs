@@ -2,12 +2,13 @@
 //!
 //! The rules: a stream lives by a grant that the controller signed for **this dialer** (identity and key that its handshake proved), **this
 //! node**, and a terminator bound **here**; it ends with the grant unless a renewal came first; it ends at once when the grant is revoked.
+//! All grants of one connection are for one session of the dialer, whose tag is thereby proven.
 //! Revoked grants are remembered, so the order in which a dial and its revocation arrive does not matter.
 //!
 //! While no controller can be reached, grants cannot be renewed by anyone: for the span of the outage (at most [`Admission`]'s grace) the
 //! clock that grants are held against stands still.
 
-use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
+use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_pki::token::{GrantClaims, TokenError, Verifier};
 use std::collections::HashMap;
 
@@ -54,6 +55,9 @@ pub enum Rejection {
     /// A grant for another service or terminator than the stream asks for.
     #[error("the grant is for another service or terminator")]
     Target,
+    /// A grant for another session than the connection's first one.
+    #[error("the grant is for another session of the dialer")]
+    Session,
     /// Revoked before.
     #[error("the grant was revoked")]
     Revoked,
@@ -117,6 +121,8 @@ pub struct Admission {
     bound: HashMap<TerminatorId, ServiceId>,
     streams: HashMap<StreamId, Live>,
     revoked: HashMap<String, u64>,
+    /// The dialer's session behind each connection, proven by its first admitted grant.
+    tags: HashMap<PeerId, Tag>,
 }
 
 impl Admission {
@@ -129,6 +135,7 @@ impl Admission {
             bound: HashMap::new(),
             streams: HashMap::new(),
             revoked: HashMap::new(),
+            tags: HashMap::new(),
         }
     }
 
@@ -204,7 +211,8 @@ impl Admission {
         if self.bound.get(terminator) != Some(service) {
             return Err(Rejection::NotBound(terminator.clone()));
         }
-        self.check(now, dialer, (service, terminator), claims)?;
+        self.check(now, (peer, dialer), (service, terminator), claims)?;
+        self.tags.insert(peer, claims.tag);
         let live = Live {
             peer,
             service: service.clone(),
@@ -224,7 +232,7 @@ impl Admission {
         (service, terminator): (&ServiceId, &TerminatorId),
         claims: &GrantClaims,
     ) -> Result<(), Rejection> {
-        self.check(now, dialer, (service, terminator), claims)?;
+        self.check(now, (peer, dialer), (service, terminator), claims)?;
         let mine = |l: &&mut Live| {
             l.peer == peer && l.service == *service && l.terminator == *terminator && l.exp <= claims.exp
         };
@@ -238,7 +246,7 @@ impl Admission {
     fn check(
         &self,
         now: u64,
-        dialer: &Dialer,
+        (peer, dialer): (PeerId, &Dialer),
         (service, terminator): (&ServiceId, &TerminatorId),
         claims: &GrantClaims,
     ) -> Result<(), Rejection> {
@@ -253,6 +261,9 @@ impl Admission {
         }
         if claims.service != *service || claims.terminator != *terminator {
             return Err(Rejection::Target);
+        }
+        if self.tags.get(&peer).is_some_and(|tag| *tag != claims.tag) {
+            return Err(Rejection::Session);
         }
         if self.revoked.contains_key(&claims.jti) {
             return Err(Rejection::Revoked);
@@ -295,6 +306,16 @@ impl Admission {
     /// A stream is over by itself.
     pub fn close(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
+    }
+
+    /// A connection is over.
+    pub fn leave(&mut self, peer: PeerId) {
+        self.tags.remove(&peer);
+    }
+
+    /// The session at the other end of a connection; `None` until a grant was admitted on it.
+    pub fn tag(&self, peer: PeerId) -> Option<Tag> {
+        self.tags.get(&peer).copied()
     }
 
     /// Streams now open.

@@ -26,7 +26,7 @@ fn claims(jti: &str) -> GrantClaims {
         aud: IdentityId::new("bob"),
         service: service(),
         terminator: terminator(),
-        tag: hesper_model::id::Tag([1; 8]),
+        tag: Tag([1; 8]),
         cnf: "aa11".into(),
         iat: NOW,
         exp: NOW + LIFE,
@@ -68,6 +68,21 @@ fn a_grant_opens_only_what_it_names() {
         assert!(renew(&mut a, NOW, &c).is_err(), "{text}");
     }
     assert_eq!(a.len(), 1);
+}
+
+#[test]
+fn one_connection_is_one_session_of_the_dialer() {
+    let mut a = bob();
+    let tag = Tag([1; 8]);
+    assert_eq!(a.tag(PEER), None);
+    admit(&mut a, NOW, 1, &claims("g")).unwrap();
+    assert_eq!(a.tag(PEER), Some(tag));
+    let other = GrantClaims { tag: Tag([2; 8]), ..claims("h") };
+    assert!(matches!(admit(&mut a, NOW, 2, &other), Err(Rejection::Session)));
+    assert!(matches!(renew(&mut a, NOW, &other), Err(Rejection::Session)));
+    a.admit(NOW, StreamId(3), (PeerId(2), &dialer()), (&service(), &terminator()), &other).unwrap();
+    a.leave(PEER);
+    assert_eq!(a.tag(PEER), None);
 }
 
 #[test]
@@ -199,8 +214,8 @@ fn tokens_are_verified_by_key_type_and_time() {
     let c = claims("g");
     let pass = PassClaims {
         jti: c.jti,
-        a: hesper_model::id::Tag([1; 8]),
-        b: hesper_model::id::Tag([2; 8]),
+        a: Tag([1; 8]),
+        b: Tag([2; 8]),
         paths: vec![],
         cnf: c.cnf,
         iat: c.iat,

@@ -4,8 +4,10 @@
 //! for ever, with jittered backoff. Each attempt resolves the router's names anew and opens the leg anew.
 
 mod conversation;
+mod pulse;
 
 use crate::{
+    control::heard,
     frame::FrameError,
     knock,
     node::{Event, Inner},
@@ -14,25 +16,32 @@ use crate::{
     socket,
     transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
 };
-use conversation::{Talk, hear, read_all, say};
+use conversation::{Answered, Talk, hear, read_all, say};
 use hesper_model::id::Tag;
 use hesper_pki::tls;
 use hesper_proto::overlay::{AttachHello, from_node, from_router};
+use pulse::{Beat, Pulse, Seen};
 use quinn::{ConnectionId, RecvStream};
 use rand::Rng;
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
 
-/// Pause between pings; each also tells the router that the way back is still open.
-const PING_EVERY: Duration = Duration::from_secs(2);
-/// A router that has not answered for so long is taken for gone.
-const PONG_DEADLINE: Duration = Duration::from_secs(5);
-/// The same, when the kernel has reported that nobody listens there.
-const PONG_DEADLINE_IN_TROUBLE: Duration = Duration::from_secs(1);
+/// How long a message to a router may take to be written.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long nothing may have gone by a draining router before it is left: what is under way arrives.
+const LEAVE_AFTER: Duration = Duration::from_secs(1);
+/// How often a changed round trip is published, and from which change on (a quarter, and at least this).
+const RTT_EVERY: Duration = Duration::from_secs(5);
+const RTT_CHANGE: Duration = Duration::from_millis(1);
 /// First and longest pause between attempts; each is drawn between zero and the bound (full jitter).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Orders that may wait for one router.
@@ -75,7 +84,17 @@ pub(crate) struct PeerAttached(pub(crate) bool);
 /// An order to the task of one attachment.
 pub(crate) struct Present {
     pub(crate) pass: Pass,
-    pub(crate) answer: Option<mpsc::Sender<(Slot, PassAnswer)>>,
+    pub(crate) answer: Answer,
+}
+
+/// Who wants to know what the router says to a pass.
+pub(crate) enum Answer {
+    /// A dial waits for it.
+    To(mpsc::Sender<(Slot, PassAnswer)>),
+    /// After an attachment: the pair may have been in use before.
+    Reopen,
+    /// Nobody; but where the peer is is noted.
+    Note,
 }
 
 /// The node's side of the task.
@@ -119,6 +138,9 @@ impl Attachment {
             target: target_rx,
             status: status_tx,
             trouble: Arc::new(Notify::new()),
+            rtt_at: StdInstant::now(),
+            unused_since: StdInstant::now(),
+            carried: 0,
         };
         let task = tokio::spawn(task.run(order_queue)).abort_handle();
         Self { slot, rank, name, target, orders, status, task }
@@ -152,6 +174,8 @@ enum AttachError {
     Protocol(&'static str),
     #[error("the router is silent")]
     Silent,
+    #[error("the router is about to stop")]
+    Left,
     #[error("the controller gave new data for this router")]
     Changed,
 }
@@ -162,6 +186,17 @@ struct Task {
     target: watch::Receiver<AttachTarget>,
     status: watch::Sender<Status>,
     trouble: Arc<Notify>,
+    rtt_at: StdInstant,
+    /// Since when no peer has used the router, and what had gone by it until then.
+    unused_since: StdInstant,
+    carried: u64,
+}
+
+/// One attachment: its connection, and what is known of the router by it.
+struct RouterLine {
+    connection: quinn::Connection,
+    pulse: Pulse,
+    tokens: watch::Receiver<String>,
 }
 
 impl Task {
@@ -253,9 +288,10 @@ impl Task {
         connection: quinn::Connection,
         orders: &mut mpsc::Receiver<Present>,
     ) -> Result<std::convert::Infallible, AttachError> {
+        let mut tokens = self.node.session_token();
+        let session_token = tokens.borrow_and_update().clone();
         let hello = async {
             let (mut send, mut recv) = connection.open_bi().await?;
-            let session_token = self.node.session_token();
             let hello = from_node::Message::Hello(AttachHello { session_token });
             say(&mut send, hello).await?;
             match hear(&mut recv).await? {
@@ -270,29 +306,31 @@ impl Task {
         self.status.send_replace(Status::Attached(connection.rtt()));
         self.node.attachments_changed();
         let talk = Talk::new(send);
-        let result = self.talk(target, talk, recv, orders).await;
-        let code = if matches!(result, Err(AttachError::Changed)) { close::DONE } else { close::GONE };
-        connection.close(code, b"");
+        let line =
+            RouterLine { pulse: Pulse::new(StdInstant::now(), heard(&connection)), connection, tokens };
+        let connection = line.connection.clone();
+        let result = self.talk(target, line, talk, recv, orders).await;
+        let ours = matches!(result, Err(AttachError::Changed | AttachError::Left));
+        connection.close(if ours { close::DONE } else { close::GONE }, b"");
         result
     }
 
     async fn talk(
         &mut self,
         target: &AttachTarget,
+        mut line: RouterLine,
         mut talk: Talk,
         recv: RecvStream,
         orders: &mut mpsc::Receiver<Present>,
     ) -> Result<std::convert::Infallible, AttachError> {
         let passes = self.node.passes().of_router(&target.router_id);
         for pass in passes {
-            talk.present(Present { pass, answer: None }).await?;
+            talk.present(Present { pass, answer: Answer::Reopen }).await?;
         }
         let (heard_tx, mut heard) = mpsc::channel(16);
         let reader = tokio::spawn(read_all(recv, heard_tx));
         let _stop_reader = AbortOnDrop(reader.abort_handle());
-        let mut last_pong = Instant::now();
-        let mut deadline = PONG_DEADLINE;
-        let mut ping = tokio::time::interval(PING_EVERY);
+        let mut next = Duration::ZERO;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -300,21 +338,19 @@ impl Task {
                     None => return Err(AttachError::Changed),
                 },
                 message = heard.recv() => match message {
-                    Some(Ok(from_router::Message::Pong(_))) => {
-                        last_pong = Instant::now();
-                        deadline = PONG_DEADLINE;
-                    }
                     Some(Ok(message)) => self.heard(target, &mut talk, message)?,
                     Some(Err(e)) => return Err(e),
                     None => return Err(AttachError::Silent),
                 },
-                _ = ping.tick() => talk.ping().await?,
-                () = self.trouble.notified(), if deadline == PONG_DEADLINE => {
-                    deadline = PONG_DEADLINE_IN_TROUBLE;
-                    last_pong = Instant::now();
-                    talk.ping().await?;
+                () = sleep(next) => {}
+                () = self.trouble.notified() => {
+                    let beats = line.pulse.refused();
+                    self.act(beats, &mut talk).await?;
                 }
-                () = tokio::time::sleep_until(last_pong + deadline) => return Err(AttachError::Silent),
+                Ok(()) = line.tokens.changed() => {
+                    let token = line.tokens.borrow_and_update().clone();
+                    talk.hello(token).await?;
+                }
                 changed = self.target.changed() => {
                     let new = self.target.borrow_and_update().clone();
                     if changed.is_err() || needs_new_attachment(target, &new) {
@@ -322,7 +358,56 @@ impl Task {
                     }
                 }
             }
+            next = self.look(&mut line, &mut talk).await?;
         }
+    }
+
+    /// Is the router there, how far away is it, and is it time to leave it? Returns how soon to look again.
+    async fn look(&mut self, line: &mut RouterLine, talk: &mut Talk) -> Result<Duration, AttachError> {
+        let now = StdInstant::now();
+        let carried = self.node.socket.carried(self.slot);
+        let rtt = line.connection.rtt();
+        let (beats, next) = line.pulse.look(now, Seen { heard: heard(&line.connection), carried, rtt });
+        self.act(beats, talk).await?;
+        self.publish_rtt(now, rtt);
+        self.leave_early(now, carried)?;
+        Ok(next)
+    }
+
+    async fn act(&mut self, beats: Vec<Beat>, talk: &mut Talk) -> Result<(), AttachError> {
+        for beat in beats {
+            match beat {
+                Beat::Ping => talk.ping().await?,
+                Beat::Silent => self.stand(Standing::Down),
+                Beat::Alive if self.is_draining() => self.stand(Standing::Draining),
+                Beat::Alive => self.stand(Standing::Up),
+                Beat::GiveUp => return Err(AttachError::Silent),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.status.borrow() == Status::Draining
+    }
+
+    fn publish_rtt(&mut self, now: StdInstant, rtt: Duration) {
+        let Status::Attached(old) = *self.status.borrow() else { return };
+        let change = rtt.abs_diff(old);
+        if change >= RTT_CHANGE.max(old / 4) && now >= self.rtt_at + RTT_EVERY {
+            self.rtt_at = now;
+            self.status.send_replace(Status::Attached(rtt));
+            self.node.attachments_changed();
+        }
+    }
+
+    /// A draining router that no peer uses any more is left, so that its drain ends early; unless it is our only one.
+    fn leave_early(&mut self, now: StdInstant, carried: u64) -> Result<(), AttachError> {
+        let (used, another) = self.node.socket.read(|t| (t.is_used(self.slot), t.is_any_up_but(self.slot)));
+        if !self.is_draining() || used || !another || carried != self.carried {
+            (self.carried, self.unused_since) = (carried, now);
+        }
+        if now >= self.unused_since + LEAVE_AFTER { Err(AttachError::Left) } else { Ok(()) }
     }
 
     /// What the router can do for peers from now on; those who use it learn of a change.
@@ -340,12 +425,12 @@ impl Task {
     ) -> Result<(), AttachError> {
         match message {
             from_router::Message::PassResult(result) => {
-                let Some((peer, attached, again)) = talk.answered(self.slot, &target.name, result) else {
-                    return Ok(());
-                };
-                self.node.socket.update(|t| t.set_attached(peer, self.slot, attached));
-                if again {
-                    self.node.event(Event::Paths);
+                let answered = talk.answered(self.slot, &target.name, result);
+                if let Some(Answered { peer, attached, reopened }) = answered {
+                    let news = self.node.socket.update(|t| t.set_attached(peer, self.slot, attached));
+                    if news || reopened {
+                        self.node.event(Event::Paths);
+                    }
                 }
             }
             from_router::Message::Refused(r) => return Err(AttachError::Refused(r.reason)),
@@ -357,17 +442,17 @@ impl Task {
             }
             from_router::Message::PeerGone(gone) => {
                 if let Some(tag) = Tag::from_slice(&gone.tag) {
-                    self.node.event(Event::PeerGone(tag));
+                    self.node.event(Event::PeerGone(self.slot, tag));
                 }
             }
             // Only a hint: what the peer does not answer proves it.
             from_router::Message::PeerRestarted(restarted) => {
                 if let Some(tag) = Tag::from_slice(&restarted.tag) {
-                    self.node.event(Event::PeerGone(tag));
+                    self.node.event(Event::PeerGone(self.slot, tag));
                 }
             }
-            from_router::Message::Pong(_) => {}
-            from_router::Message::Accepted(_) => return Err(AttachError::Protocol("accepted twice")),
+            // That anything was heard is what counts; an acceptance is the answer to a newer session token.
+            from_router::Message::Pong(_) | from_router::Message::Accepted(_) => {}
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The attachments of a node: to which routers, how that goes, and the passes shown to them.
 
 use crate::{
-    attach::{AttachTarget, Attachment, PassAnswer, PeerAttached, Present, Status},
+    attach::{Answer, AttachTarget, Attachment, PassAnswer, PeerAttached, Present, Status},
     node::{Inner, Node, PassError, lock, unix_now},
     passes::Pass,
     paths::Slot,
@@ -141,9 +141,19 @@ impl Inner {
         let running = routers.into_iter().filter_map(|id| attachments.running.get(id));
         for a in running.filter(|a| matches!(*a.status.borrow(), Status::Attached(_))) {
             // No room: as if it had not answered.
-            let _ = a.orders.try_send(Present { pass: pass.clone(), answer: Some(answer.clone()) });
+            let _ = a.orders.try_send(Present { pass: pass.clone(), answer: Answer::To(answer.clone()) });
         }
         answers
+    }
+
+    /// Shows the passes for a peer again, to learn whether it is attached there by now.
+    pub(crate) fn ask_again(&self, peer: Tag, slot: Slot) {
+        let attachments = lock(&self.attachments);
+        let Some((id, a)) = attachments.running.iter().find(|(_, a)| a.slot == slot) else { return };
+        let passes = self.passes().of_router(id);
+        if let Some(pass) = passes.into_iter().find(|p| p.peer == peer) {
+            let _ = a.orders.try_send(Present { pass, answer: Answer::Note });
+        }
     }
 }
 

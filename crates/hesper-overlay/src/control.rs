@@ -1,80 +1,219 @@
-//! The control stream of a peer connection: renewals of grants from the dialer, and probes both ways.
+//! The control stream of a peer connection: renewals of grants and the chosen path from the dialer, probes both ways.
 //!
-//! A probe makes the other side speak. After a router came back it is what ends the pause: QUIC by itself would resend only when its timer
-//! fires, which by then may be as far away as the interruption was long; an answered probe tells it at once what was lost.
+//! A probe makes the other side speak. After an interruption it is what ends the pause: QUIC by itself would resend only when its timer
+//! fires, which by then may be as far away as the interruption was long; an answered probe tells it at once what was lost. So that probes and
+//! paths get through when everything else is stuck, the stream goes before all others, and has room of its own in the send window.
 
-use crate::frame::{self, FrameError};
-use hesper_proto::overlay::{ControlFrame, Echo, Probe, RenewGrant, control_frame::Frame};
-use quinn::{Connection, RecvStream, SendStream};
-use std::time::Duration;
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
+use crate::{
+    frame::{self, FrameError},
+    path_watch::Signs,
+    transport::SEND_WINDOW,
 };
+use hesper_model::id::Tag;
+use hesper_proto::overlay::{ControlFrame, Echo, RenewGrant, control_frame::Frame};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+use tokio::sync::{Notify, mpsc};
 
 /// Frames that may wait on one connection.
 const FRAMES: usize = 1024;
-/// A path that came up brings several events in a row; one probe answers them all.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Before all streams that carry traffic.
+const PRIORITY: i32 = i32::MAX;
+/// What the send window has beyond that for traffic, while a frame is written.
+const RESERVE: u64 = 64 << 10;
+/// Routers named in one frame; more are left out.
+const MAX_ROUTERS: usize = 16;
 
-/// Where to put frames for the other side.
-pub(crate) type Frames = mpsc::Sender<Frame>;
-
-/// Starts writing; ends with the connection, or when nobody has a handle any more. `path_up` changes when a router came back.
-pub(crate) fn start_writing(
-    connection: Connection,
-    send: SendStream,
-    path_up: watch::Receiver<u64>,
-) -> Frames {
-    let (frames, queue) = mpsc::channel(FRAMES);
-    tokio::spawn(write(connection, send, queue, path_up));
-    frames
+/// One connection to a peer, with its control stream, and what its keeper is to know.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) connection: Connection,
+    frames: mpsc::Sender<Frame>,
+    /// Control frames written and read, and echoes among the latter.
+    written: AtomicU64,
+    read: AtomicU64,
+    echoes: AtomicU64,
+    suspect: AtomicBool,
+    /// The session at the other end: of a dialer known from the first grant.
+    tag: OnceLock<Tag>,
+    /// For the keeper, which `wake` wakes.
+    orders: Mutex<Orders>,
+    pub(crate) wake: Notify,
 }
 
-async fn write(
-    connection: Connection,
-    mut send: SendStream,
-    mut queue: mpsc::Receiver<Frame>,
-    mut path_up: watch::Receiver<u64>,
-) {
+/// What happened since the keeper looked last.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// A router called the peer gone or restarted.
+    pub(crate) suspect: bool,
+    /// A dial begins.
+    pub(crate) traffic: bool,
+    /// The dialer's latest word about the path.
+    pub(crate) use_path: Option<Vec<String>>,
+}
+
+impl Line {
+    /// A line, and the queue of its control stream for [`write`].
+    pub(crate) fn new(connection: Connection) -> (Arc<Self>, mpsc::Receiver<Frame>) {
+        let (frames, queue) = mpsc::channel(FRAMES);
+        let line = Self {
+            connection,
+            frames,
+            written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            echoes: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            tag: OnceLock::new(),
+            orders: Mutex::default(),
+            wake: Notify::new(),
+        };
+        (Arc::new(line), queue)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, order: impl FnOnce(&mut Orders)) {
+        order(&mut self.orders());
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn take_orders(&self) -> Orders {
+        std::mem::take(&mut self.orders())
+    }
+
+    /// The other end's session; only the first word counts.
+    pub(crate) fn set_tag(&self, tag: Tag) {
+        if self.tag.set(tag).is_ok() {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn tag(&self) -> Option<Tag> {
+        self.tag.get().copied()
+    }
+
+    /// Calls the peer into question: it is to prove itself, and until then nothing new is begun with it.
+    pub(crate) fn suspect(&self) {
+        self.suspect.store(true, Relaxed);
+        self.order(|o| o.suspect = true);
+    }
+
+    /// It has proved itself.
+    pub(crate) fn trust(&self) {
+        self.suspect.store(false, Relaxed);
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Relaxed)
+    }
+
+    /// Traffic is about to flow: the path is to be watched closely.
+    pub(crate) fn expect_traffic(&self) {
+        self.order(|o| o.traffic = true);
+    }
+
+    /// Frames that the connection has authenticated. Datagrams are no evidence: anybody can replay them.
+    pub(crate) fn heard(&self) -> u64 {
+        heard(&self.connection)
+    }
+
+    pub(crate) fn signs(&self) -> Signs {
+        let stats = self.connection.stats();
+        let (rx, tx) = (&stats.frame_rx, &stats.frame_tx);
+        Signs {
+            heard: frames(rx),
+            answered: rx.acks + self.echoes.load(Relaxed),
+            sent: stats.udp_tx.datagrams,
+            data: rx.stream + rx.datagram + tx.stream + tx.datagram,
+            control: self.written.load(Relaxed) + self.read.load(Relaxed),
+            rtt: stats.path.rtt,
+        }
+    }
+
+    /// Puts a frame into the queue; a full one will speak anyway.
+    pub(crate) fn send(&self, frame: Frame) {
+        if self.frames.try_send(frame).is_err() {
+            tracing::debug!("the control stream takes no more");
+        }
+    }
+
+    pub(crate) fn close(&self, code: VarInt) {
+        self.connection.close(code, b"");
+    }
+}
+
+/// Frames received on a connection and authenticated by it.
+pub(crate) fn heard(connection: &Connection) -> u64 {
+    frames(&connection.stats().frame_rx)
+}
+
+fn frames(rx: &quinn::FrameStats) -> u64 {
+    rx.acks
+        + rx.ping
+        + rx.stream
+        + rx.datagram
+        + rx.crypto
+        + rx.max_data
+        + rx.max_stream_data
+        + rx.max_streams_bidi
+        + rx.reset_stream
+        + rx.stop_sending
+        + rx.data_blocked
+        + rx.stream_data_blocked
+        + rx.new_connection_id
+        + rx.retire_connection_id
+}
+
+/// Writes frames until the connection ends.
+pub(crate) async fn write(line: Arc<Line>, mut send: SendStream, mut queue: mpsc::Receiver<Frame>) {
+    let _ = send.set_priority(PRIORITY);
     loop {
         let frame = tokio::select! {
             frame = queue.recv() => match frame {
                 Some(frame) => frame,
                 None => return,
             },
-            changed = path_up.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                sleep(SETTLE).await;
-                path_up.mark_unchanged();
-                Frame::Probe(Probe {})
-            }
-            _ = connection.closed() => return,
+            _ = line.connection.closed() => return,
         };
-        // Without a deadline: during an interruption this waits, and the idle timeout ends the connection.
-        if frame::write_message(&mut send, &ControlFrame { frame: Some(frame) }).await.is_err() {
+        line.written.fetch_add(1, Relaxed);
+        let frame = ControlFrame { frame: Some(frame) };
+        // Writers of traffic fill the window, and are only woken by acknowledgements: nobody takes the reserve in this moment.
+        line.connection.set_send_window(SEND_WINDOW + RESERVE);
+        // Without a deadline: during an interruption this may wait, and the idle timeout ends the connection.
+        let result = frame::write_message(&mut send, &frame).await;
+        line.connection.set_send_window(SEND_WINDOW);
+        if result.is_err() {
             return;
         }
     }
 }
 
-/// Reads until the stream ends; answers probes, hands over renewals. Empty frames are words of a newer version.
+/// Reads until the stream ends; answers probes, takes paths, hands over renewals. Empty frames are words of a newer version.
 pub(crate) async fn read(
+    line: &Line,
     mut recv: RecvStream,
-    frames: Frames,
     mut renewed: impl FnMut(RenewGrant),
 ) -> FrameError {
     loop {
         // As long as the connection lives: the transport's idle timeout ends this wait.
-        match frame::read_message::<ControlFrame>(&mut recv, frame::MAX_MESSAGE_LEN).await {
+        let message = frame::read_message::<ControlFrame>(&mut recv, frame::MAX_MESSAGE_LEN).await;
+        line.read.fetch_add(1, Relaxed);
+        match message {
             Ok(ControlFrame { frame: Some(Frame::Renew(renewal)) }) => renewed(renewal),
-            Ok(ControlFrame { frame: Some(Frame::Probe(_)) }) => {
-                // A full queue will speak anyway.
-                let _ = frames.try_send(Frame::Echo(Echo {}));
+            Ok(ControlFrame { frame: Some(Frame::Probe(_)) }) => line.send(Frame::Echo(Echo {})),
+            Ok(ControlFrame { frame: Some(Frame::Echo(_)) }) => {
+                line.echoes.fetch_add(1, Relaxed);
             }
-            Ok(_) => {}
+            Ok(ControlFrame { frame: Some(Frame::UsePath(mut path)) }) => {
+                path.router_ids.truncate(MAX_ROUTERS);
+                line.order(|o| o.use_path = Some(path.router_ids));
+            }
+            Ok(ControlFrame { frame: None }) => {}
             Err(error) => return error,
         }
     }

@@ -2,16 +2,19 @@
 
 use crate::{
     admission::{Admission, Dialer, PeerId, Rejection, StreamId, code},
-    control,
+    control::{self, Line},
     datagram::Datagrams,
     frame,
     node::{Inner, unix_now},
+    path_keeper,
     stream::{Stream, StreamError, StreamHandle, code as stream_code},
     transport::{HANDSHAKE_DEADLINE, close},
 };
 use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
 use hesper_pki::{CertificateDer, spiffe::SpiffeRole, tls};
-use hesper_proto::overlay::{DialHeader, DialResult, RenewGrant, StreamHeader, stream_header};
+use hesper_proto::overlay::{
+    DialHeader, DialResult, RenewGrant, StreamHeader, control_frame::Frame, stream_header,
+};
 use quinn::{Connection, RecvStream, SendStream};
 use std::{
     collections::HashMap,
@@ -170,8 +173,9 @@ impl Gate {
         room
     }
 
-    fn leave(&self, id: &IdentityId) {
+    fn leave(&self, peer: PeerId, id: &IdentityId) {
         let mut state = self.lock();
+        state.admission.leave(peer);
         if let Some(count) = state.peers.get_mut(id) {
             *count -= 1;
             if *count == 0 {
@@ -249,7 +253,11 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
     tracing::debug!(peer = %dialer.id, "peer connected to us");
     let id = PeerId(node.gate.next_id());
     let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
-    let caller = Arc::new(Caller { node: Arc::downgrade(&node), connection, datagrams, id, dialer });
+    let (line, queue) = Line::new(connection.clone());
+    tokio::spawn(path_keeper::keep(Arc::downgrade(&node), line.clone(), false, Vec::new()));
+    let queue = Mutex::new(Some(queue));
+    let caller =
+        Arc::new(Caller { node: Arc::downgrade(&node), connection, datagrams, line, queue, id, dialer });
     drop(node);
     let reason = loop {
         match caller.connection.accept_bi().await {
@@ -261,7 +269,7 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
     };
     tracing::debug!(peer = %caller.dialer.id, %reason, "peer disconnected");
     if let Some(node) = caller.node.upgrade() {
-        node.gate.leave(&caller.dialer.id);
+        node.gate.leave(caller.id, &caller.dialer.id);
     }
 }
 
@@ -278,6 +286,9 @@ struct Caller {
     node: Weak<Inner>,
     connection: Connection,
     datagrams: Datagrams,
+    line: Arc<Line>,
+    /// For the control stream, of which there is one.
+    queue: Mutex<Option<mpsc::Receiver<Frame>>>,
     id: PeerId,
     dialer: Dialer,
 }
@@ -355,15 +366,19 @@ impl Caller {
         let claims = Admission::verify(&node.verifier(), grant, now, node.gate.frozen_clock(now))?;
         let mut state = node.gate.lock();
         state.admission.admit(now, id, (self.id, &self.dialer), target, &claims)?;
+        self.line.set_tag(claims.tag);
         state.handles.insert(id, stream.handle());
         state.listeners.get(target.1).cloned().ok_or_else(|| Rejection::NotBound(target.1.clone()))
     }
 
-    /// The connection's control stream: renewals, and probes both ways.
+    /// The connection's control stream: renewals, the dialer's path, and probes both ways.
     async fn control(&self, send: SendStream, recv: RecvStream) {
-        let Some(path_up) = self.node.upgrade().map(|n| n.paths()) else { return };
-        let frames = control::start_writing(self.connection.clone(), send, path_up);
-        control::read(recv, frames, |renewal| {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(queue) = queue else {
+            return refuse(send, recv, code::PROTOCOL, "a connection has one control stream").await;
+        };
+        tokio::spawn(control::write(self.line.clone(), send, queue));
+        control::read(&self.line, recv, |renewal| {
             if let Some(node) = self.node.upgrade()
                 && let Err(rejection) = self.renew(&node, &renewal)
             {

@@ -7,8 +7,9 @@
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
 //! - [`attach`], [`passes`]: the lasting conversation with each router. `roster`, [`attachments`]: with which of them.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
-//! - `control`: the first stream of such a connection: renewals of grants, probes.
-//! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths` and `passes`.
+//! - `control`: the first stream of such a connection: renewals of grants, probes, the chosen path.
+//! - `path_watch`, `path_keeper`: which way to a peer works, by end-to-end evidence, and whether the peer is there at all; the flip to another.
+//! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths`, `passes`, `roster`, `path_watch`.
 //! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP. [`datagram`]: UDP beside it.
 //! - [`node`]: all of it together.
 
@@ -24,6 +25,8 @@ pub mod inbound;
 pub mod knock;
 pub mod node;
 pub mod passes;
+mod path_keeper;
+mod path_watch;
 pub mod paths;
 pub mod peer;
 mod roster;

@@ -8,6 +8,8 @@ use crate::{
     datagram::DatagramCounters,
     inbound::{self, Arrival, Gate},
     passes::PassBook,
+    path_keeper::Lines,
+    paths::Slot,
     peer::{OpenError, Peer, Peers},
     socket::NodeSocket,
     transport::{self, close},
@@ -91,7 +93,7 @@ pub(crate) struct Inner {
     pub(crate) inbound_seats: Arc<Semaphore>,
     tag: Tag,
     endpoint: ArcSwap<Endpoint>,
-    session_token: Mutex<String>,
+    session_token: watch::Sender<String>,
     verifier: ArcSwap<Verifier>,
     pub(crate) attachments: Mutex<Attachments>,
     pub(crate) attached: watch::Sender<Vec<AttachState>>,
@@ -99,12 +101,15 @@ pub(crate) struct Inner {
     peers: Peers,
     /// Changes when a router has come or gone, or has taken a pass again.
     paths: watch::Sender<u64>,
+    /// The connections to and from peers.
+    pub(crate) lines: Lines,
     pub(crate) without_path: watch::Sender<Vec<Tag>>,
 }
 
 /// What an attachment tells the node.
 pub(crate) enum Event {
-    PeerGone(Tag),
+    /// A router no longer sees the holder of this tag, or has seen a successor: a hint, to be proven.
+    PeerGone(Slot, Tag),
     Paths,
 }
 
@@ -122,8 +127,9 @@ impl Inner {
         self.endpoint.load_full()
     }
 
-    pub(crate) fn session_token(&self) -> String {
-        lock(&self.session_token).clone()
+    /// The session's token, and newer ones when they come.
+    pub(crate) fn session_token(&self) -> watch::Receiver<String> {
+        self.session_token.subscribe()
     }
 
     pub(crate) fn verifier(&self) -> Arc<Verifier> {
@@ -138,6 +144,18 @@ impl Inner {
         self.paths.subscribe()
     }
 
+    pub(crate) fn set_without_path(&self, tag: Tag, without: bool) {
+        self.without_path.send_if_modified(|tags| {
+            let known = tags.iter().position(|t| *t == tag);
+            match (known, without) {
+                (None, true) => tags.push(tag),
+                (Some(at), false) => drop(tags.swap_remove(at)),
+                _ => return false,
+            }
+            true
+        });
+    }
+
     /// Wakes those who look after connections to peers.
     pub(crate) fn paths_changed(&self) {
         self.paths.send_modify(|n| *n += 1);
@@ -145,7 +163,12 @@ impl Inner {
 
     pub(crate) fn event(&self, event: Event) {
         match event {
-            Event::PeerGone(tag) => self.peers.gone(tag),
+            Event::PeerGone(slot, tag) => {
+                if self.lines.suspect(tag) {
+                    self.socket.update(|t| t.set_attached(tag, slot, false));
+                    self.paths_changed();
+                }
+            }
             Event::Paths => self.paths_changed(),
         }
     }
@@ -175,7 +198,8 @@ impl Node {
             counters: NodeCounters::default(),
             inbound_seats: Arc::new(Semaphore::new(inbound::MAX_PEERS)),
             tag: options.tag,
-            session_token: Mutex::new(options.session_token),
+            session_token: watch::Sender::new(options.session_token),
+            lines: Lines::default(),
             verifier: ArcSwap::default(),
             attachments: Mutex::default(),
             attached: watch::channel(Vec::new()).0,
@@ -197,9 +221,13 @@ impl Node {
         self.inner.tag
     }
 
-    /// A newer token for the same tag, for the next attachments.
+    /// A newer token for the same tag; routers are told at once.
     pub fn set_session_token(&self, token: &str) {
-        token.clone_into(&mut lock(&self.inner.session_token));
+        self.inner.session_token.send_if_modified(|old| {
+            let changed = old != token;
+            token.clone_into(old);
+            changed
+        });
     }
 
     /// The keys that sign grants.

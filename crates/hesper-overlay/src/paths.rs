@@ -102,6 +102,11 @@ impl PathTable {
         self.routers.values().any(|r| r.standing != Standing::Down)
     }
 
+    /// Is another router than this one up?
+    pub fn is_any_up_but(&self, slot: Slot) -> bool {
+        self.routers.iter().any(|(s, r)| *s != slot && r.standing == Standing::Up)
+    }
+
     /// The routers that may carry traffic to a peer, best first.
     pub fn prefer(&mut self, peer: Tag, routers: Vec<Slot>) {
         self.peer(peer).preferred = routers;
@@ -134,13 +139,31 @@ impl PathTable {
         }
     }
 
-    /// A router says whether the peer is attached to it.
-    pub fn set_attached(&mut self, peer: Tag, slot: Slot, attached: bool) {
+    /// A router says whether the peer is attached to it. Returns whether that is news.
+    pub fn set_attached(&mut self, peer: Tag, slot: Slot, attached: bool) -> bool {
+        if self.is_absent(peer, slot) != attached {
+            return false;
+        }
         let absent = &mut self.peer(peer).absent;
         absent.retain(|s| *s != slot);
         if !attached {
             absent.push(slot);
         }
+        true
+    }
+
+    /// Nothing comes back from the peer by the router that packets to it take: the next one that works is tried from now on. Returns the first
+    /// one, unless a connection to the peer leads or there is no other.
+    pub fn turn(&mut self, peer: Tag) -> Option<Slot> {
+        let (old, routers) = (self.to_peer(peer)?, &self.routers);
+        let entry = self.peers.get_mut(&peer).filter(|p| p.leaders == 0)?;
+        let works = |s: &Slot| *s != old && routers.get(s).is_some_and(|r| r.standing == Standing::Up);
+        let next = entry.preferred.iter().position(works)?;
+        let next = entry.preferred.remove(next);
+        entry.preferred.retain(|s| *s != old);
+        entry.preferred.insert(0, next);
+        entry.preferred.push(old);
+        Some(old)
     }
 
     /// Did the router say that the peer is not attached to it?
@@ -330,10 +353,25 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_without_answer_goes_by_the_next_router() {
+        let mut t = two_routers();
+        t.set_standing(R1, Up);
+        t.suggest(tag(7), vec![R1, R2]);
+        assert_eq!(t.turn(tag(7)), None, "there is no other");
+        t.set_standing(R2, Up);
+        assert_eq!((t.turn(tag(7)), to(&t, 7)), (Some(R1), Some(R2)));
+        assert_eq!((t.turn(tag(7)), to(&t, 7)), (Some(R2), Some(R1)));
+        t.lead(tag(7));
+        assert_eq!(t.turn(tag(7)), None);
+        assert_eq!(t.turn(tag(8)), None, "nobody said by which routers it may go");
+    }
+
+    #[test]
     fn routers_say_who_is_absent() {
         let mut t = two_routers();
-        t.set_attached(tag(7), R1, false);
-        t.set_attached(tag(7), R1, false);
+        assert!(t.set_attached(tag(7), R1, false));
+        assert!(!t.set_attached(tag(7), R1, false));
+        assert!(!t.set_attached(tag(7), R2, true));
         assert!(t.is_absent(tag(7), R1) && !t.is_absent(tag(7), R2));
         t.set_attached(tag(7), R1, true);
         assert!(!t.is_absent(tag(7), R1));

@@ -4,10 +4,12 @@
 //! peer is gone.
 
 use crate::{
-    control::{self, Frames},
+    control::{self, Line},
     datagram::Datagrams,
     frame::{self, FrameError},
     node::Inner,
+    path_keeper,
+    paths::Slot,
     stream::Stream,
     transport::{self, HANDSHAKE_DEADLINE, VIRTUAL_ADDR, close},
 };
@@ -17,13 +19,10 @@ use hesper_proto::overlay::{
     ControlHeader, DialHeader, DialResult, Probe, RenewGrant, StreamHeader, control_frame::Frame,
     stream_header,
 };
-use quinn::Connection;
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::{Instant, timeout};
@@ -32,6 +31,9 @@ use tokio::time::{Instant, timeout};
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
 /// How long a peer may be silent after something was sent to it. Lost packets are sent again many times in this span.
 const SILENCE: Duration = Duration::from_secs(2);
+/// How long a router may take to bring the answer of a peer to the first packet, before the next one is tried; a little less than QUIC's first
+/// timer, so that the repeated packet takes the other way.
+const TURN: Duration = Duration::from_millis(900);
 /// Longest answer to a dial.
 const MAX_RESULT: usize = 16 << 10;
 
@@ -77,14 +79,11 @@ pub struct Peer(Arc<Shared>);
 struct Shared {
     id: IdentityId,
     tag: Tag,
-    connection: Connection,
-    control: Frames,
+    line: Arc<Line>,
     datagrams: Datagrams,
     /// Counts open streams: each holds a clone.
     live: Arc<()>,
     last_used: Mutex<Instant>,
-    /// A router said that it is gone: no new dial may use it.
-    suspect: AtomicBool,
 }
 
 /// Held by each stream: keeps the count, and notes when it ends.
@@ -122,21 +121,25 @@ impl Peer {
             frame::write_message(&mut send, &control).await?;
             Ok::<_, OpenError>((connection, send, recv))
         };
-        let (connection, send, recv) = timeout(HANDSHAKE_DEADLINE, handshake)
-            .await
-            .map_err(|_| OpenError::Timeout("the handshake"))??;
+        let mut avoid = Vec::new();
+        let (connection, send, recv) = tokio::select! {
+            made = timeout(HANDSHAKE_DEADLINE, handshake) => made.map_err(|_| OpenError::Timeout("the handshake"))??,
+            never = take_turns(node, tag, &mut avoid) => match never {},
+        };
         tracing::debug!(peer = %id, %tag, "peer connected");
-        let control = control::start_writing(connection.clone(), send, node.paths());
-        tokio::spawn(control::read(recv, control.clone(), |_| ()));
+        let (line, queue) = Line::new(connection.clone());
+        line.set_tag(tag);
+        tokio::spawn(control::write(line.clone(), send, queue));
+        tokio::spawn(path_keeper::keep(Arc::downgrade(node), line.clone(), true, avoid));
+        let reader = line.clone();
+        tokio::spawn(async move { control::read(&reader, recv, |_| ()).await });
         Ok(Self(Arc::new(Shared {
             id: id.clone(),
             tag,
             datagrams: Datagrams::new(connection.clone(), node.counters.datagrams.clone()),
-            connection,
-            control,
+            line,
             live: Arc::default(),
             last_used: Mutex::new(Instant::now()),
-            suspect: AtomicBool::new(false),
         })))
     }
 
@@ -152,10 +155,12 @@ impl Peer {
     ) -> Result<Stream, OpenError> {
         let until = Instant::now() + deadline;
         self.0.touch();
+        self.0.line.expect_traffic();
         let live = self.0.live.clone();
-        let (mut send, mut recv) = tokio::time::timeout_at(until, self.0.connection.open_bi())
-            .await
-            .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
+        let (mut send, mut recv) =
+            tokio::time::timeout_at(until, self.0.line.connection.open_bi())
+                .await
+                .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
         let flow = header.datagrams.then(|| self.0.datagrams.flow(send.id()));
         let dial = StreamHeader { header: Some(stream_header::Header::Dial(header)) };
         let exchange = async {
@@ -163,7 +168,7 @@ impl Peer {
             frame::read_message::<DialResult>(&mut recv, MAX_RESULT).await
         };
         let result = tokio::select! {
-            result = exchange => result.map_err(|e| match (e, self.0.connection.close_reason()) {
+            result = exchange => result.map_err(|e| match (e, self.0.line.connection.close_reason()) {
                 (FrameError::Io(_), Some(lost)) => lost.into(),
                 (e, _) => e.into(),
             }),
@@ -176,7 +181,7 @@ impl Peer {
                 // Not `finish`, which dropping would do: the hosting side must not take this for a whole request.
                 let _ = send.reset(crate::stream::code::ABORTED);
                 if matches!(error, OpenError::Silent) {
-                    self.clone().suspect();
+                    self.0.line.suspect();
                 }
                 return Err(error);
             }
@@ -192,33 +197,23 @@ impl Peer {
     /// its program takes to answer.
     async fn silent(&self) {
         loop {
-            let before = self.heard();
+            let before = self.0.line.heard();
             tokio::time::sleep(SILENCE).await;
-            if self.heard() == before {
+            if self.0.line.heard() == before {
                 return;
             }
-            self.send(Frame::Probe(Probe {}));
+            self.0.line.send(Frame::Probe(Probe {}));
         }
-    }
-
-    fn heard(&self) -> u64 {
-        self.0.connection.stats().udp_rx.datagrams
     }
 
     /// Sends a renewed grant for the open streams of its service and terminator. Best effort: a lost connection has no streams.
     pub fn renew(&self, renewal: RenewGrant) {
-        self.send(Frame::Renew(renewal));
-    }
-
-    fn send(&self, frame: Frame) {
-        if self.0.control.try_send(frame).is_err() {
-            tracing::debug!(peer = %self.0.id, "the control stream takes no more");
-        }
+        self.0.line.send(Frame::Renew(renewal));
     }
 
     /// Can new streams be opened here?
     pub fn is_usable(&self) -> bool {
-        !self.0.suspect.load(Relaxed) && self.0.connection.close_reason().is_none()
+        !self.0.line.is_suspect() && self.0.line.connection.close_reason().is_none()
     }
 
     /// Streams open now.
@@ -230,18 +225,16 @@ impl Peer {
         let last = *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner);
         self.streams() == 0 && last.elapsed() >= LINGER
     }
+}
 
-    /// A router no longer sees this peer: no new streams; the open ones end unless it answers a probe soon.
-    fn suspect(self) {
-        self.0.suspect.store(true, Relaxed);
-        tokio::spawn(async move {
-            let before = self.heard();
-            self.send(Frame::Probe(Probe {}));
-            if timeout(SILENCE, self.0.connection.closed()).await.is_err() && self.heard() == before {
-                tracing::debug!(peer = %self.0.id, "peer is gone");
-                self.0.connection.close(close::GONE, b"");
-            }
-        });
+/// While no answer comes, the handshake is tried by one router after the other; `avoid` gathers those without an answer.
+async fn take_turns(node: &Inner, tag: Tag, avoid: &mut Vec<Slot>) -> Infallible {
+    loop {
+        tokio::time::sleep(TURN).await;
+        if let Some(slot) = node.socket.update(|t| t.turn(tag)) {
+            tracing::debug!(%tag, router = slot.0, "no answer from the peer; trying another router");
+            avoid.push(slot);
+        }
     }
 }
 
@@ -276,21 +269,7 @@ impl Peers {
     pub(crate) fn connected(&self, id: &IdentityId, tag: Tag) -> Option<Peer> {
         let slot = self.slots().get(&(id.clone(), tag)).cloned()?;
         // Locked = being connected: then there is none.
-        slot.try_lock().ok()?.clone().filter(|p| p.0.connection.close_reason().is_none())
-    }
-
-    /// A router said that the holder of this tag is gone.
-    pub(crate) fn gone(&self, tag: Tag) {
-        let slots: Vec<_> =
-            self.slots().iter().filter(|((_, t), _)| *t == tag).map(|(_, s)| s.clone()).collect();
-        for slot in slots {
-            // Locked = being connected: that will fail by itself.
-            if let Ok(slot) = slot.try_lock()
-                && let Some(peer) = slot.clone().filter(Peer::is_usable)
-            {
-                peer.suspect();
-            }
-        }
+        slot.try_lock().ok()?.clone().filter(|p| p.0.line.connection.close_reason().is_none())
     }
 
     /// Closes connections that nobody uses; returns the tags of those forgotten.
@@ -303,9 +282,9 @@ impl Peers {
                 Ok(_) if in_use => true,
                 Ok(peer) => match peer.as_ref() {
                     None => false,
-                    Some(p) if p.0.connection.close_reason().is_some() => false,
+                    Some(p) if p.0.line.connection.close_reason().is_some() => false,
                     Some(p) if p.is_idle() => {
-                        p.0.connection.close(close::DONE, b"");
+                        p.0.line.close(close::DONE);
                         false
                     }
                     Some(_) => true,

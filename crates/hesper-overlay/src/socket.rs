@@ -168,6 +168,11 @@ impl NodeSocket {
         change(&mut self.table.write().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Looks at the table of paths.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&PathTable) -> T) -> T {
+        look(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What was lost.
     pub fn counters(&self) -> &Counters {
         &self.counters

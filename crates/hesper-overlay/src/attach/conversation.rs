@@ -1,9 +1,11 @@
 //! What is said on an attach connection, and which answers are outstanding.
 
-use super::{AttachError, PONG_DEADLINE, PassAnswer, PeerAttached, Present};
+use super::{Answer, AttachError, PeerAttached, Present, WRITE_DEADLINE};
 use crate::{frame, passes::Pass, paths::Slot};
 use hesper_model::id::Tag;
-use hesper_proto::overlay::{FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router};
+use hesper_proto::overlay::{
+    AttachHello, FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router,
+};
 use quinn::{RecvStream, SendStream};
 use std::collections::HashMap;
 use tokio::{sync::mpsc, time::timeout};
@@ -17,7 +19,16 @@ const MAX_MESSAGE: usize = 4096;
 struct Pending {
     peer: Tag,
     purpose: String,
-    answer: Option<mpsc::Sender<(Slot, PassAnswer)>>,
+    answer: Answer,
+}
+
+/// What a router said to a pass.
+pub(super) struct Answered {
+    pub(super) peer: Tag,
+    /// Is the pair open, and the peer there?
+    pub(super) attached: bool,
+    /// The pair had been open before, and is again.
+    pub(super) reopened: bool,
 }
 
 /// The node's side of the conversation.
@@ -44,26 +55,30 @@ impl Talk {
         say(&mut self.send, from_node::Message::Pass(message)).await
     }
 
-    /// Returns, of a pass that was taken: its peer, whether that is attached there, and whether nobody waited for this (a pair that had been
-    /// open before is open again).
-    pub(super) fn answered(
-        &mut self,
-        slot: Slot,
-        router: &str,
-        result: PassResult,
-    ) -> Option<(Tag, bool, bool)> {
+    /// Notes an answer, and hands it to whoever waits.
+    pub(super) fn answered(&mut self, slot: Slot, router: &str, result: PassResult) -> Option<Answered> {
         let Pending { peer, purpose, answer } = self.pending.remove(&result.request_id)?;
         let PassResult { error, peer_attached, .. } = result;
-        let taken = error.is_empty().then_some((peer, peer_attached, answer.is_none()));
-        if taken.is_none() {
+        let taken = error.is_empty();
+        let answered = Answered {
+            peer,
+            attached: taken && peer_attached,
+            reopened: taken && matches!(answer, Answer::Reopen),
+        };
+        if !taken {
             tracing::debug!(router, purpose, error, "router refused a pass");
         }
-        if let Some(answer) = answer {
-            let said = if taken.is_some() { Ok(PeerAttached(peer_attached)) } else { Err(error) };
+        if let Answer::To(answer) = answer {
+            let said = if taken { Ok(PeerAttached(peer_attached)) } else { Err(error) };
             // There is room for one answer of each router.
             let _ = answer.try_send((slot, said));
         }
-        taken
+        Some(answered)
+    }
+
+    /// A newer session token.
+    pub(super) async fn hello(&mut self, session_token: String) -> Result<(), AttachError> {
+        say(&mut self.send, from_node::Message::Hello(AttachHello { session_token })).await
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), AttachError> {
@@ -73,7 +88,7 @@ impl Talk {
 
 pub(super) async fn say(send: &mut SendStream, message: from_node::Message) -> Result<(), AttachError> {
     let message = FromNode { message: Some(message) };
-    match timeout(PONG_DEADLINE, frame::write_message(send, &message)).await {
+    match timeout(WRITE_DEADLINE, frame::write_message(send, &message)).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(AttachError::Silent),
     }

@@ -163,6 +163,8 @@ pub(crate) struct Table {
     pub(crate) pairs: Mutex<HashSet<(Tag, Tag)>>,
     pub(crate) forwarded: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    /// Session tokens renewed on a live attachment.
+    pub(crate) renewals: AtomicU64,
     /// When set, everything between nodes is dropped.
     pub(crate) mute: AtomicBool,
 }
@@ -289,7 +291,7 @@ async fn node(
     let session: SessionClaims = verifier.verify(&hello.session_token, unix_now()).ok()?;
     table.nodes.lock().unwrap().insert(session.tag, connection.remote_address());
     let (tx, mut rx) = mpsc::unbounded_channel();
-    tx.send(from_router::Message::Accepted(AttachAccepted { router_id: id })).ok()?;
+    tx.send(from_router::Message::Accepted(AttachAccepted { router_id: id.clone() })).ok()?;
     writers.lock().unwrap().insert(session.tag, tx.clone());
     let writer = async move {
         while let Some(message) = rx.recv().await {
@@ -314,7 +316,14 @@ async fn node(
                     let result = PassResult { request_id: p.request_id, error, peer_attached };
                     tx.send(from_router::Message::PassResult(result)).ok()?;
                 }
-                from_node::Message::Hello(_) => return None::<()>,
+                from_node::Message::Hello(again) => {
+                    let renewed: SessionClaims = verifier.verify(&again.session_token, unix_now()).ok()?;
+                    if renewed.tag != session.tag {
+                        return None::<()>;
+                    }
+                    table.renewals.fetch_add(1, Relaxed);
+                    tx.send(from_router::Message::Accepted(AttachAccepted { router_id: id.clone() })).ok()?;
+                }
             }
         }
     };
