@@ -1,8 +1,9 @@
 //! Who may attach, and which passes open a pair: pure checks of what a node presents against its certificate.
 //!
 //! A session token is good from its owner only: certificate's identity = `sub`, certificate's key = `cnf`. A pass is good from
-//! its dialer only: `a` = the presenter's tag, `cnf` = the presenter's key, this router among `routers`. The binder presents
-//! nothing; what the dialer's pass opens is open both ways. Everything is checked offline, with the controller's public keys.
+//! its dialer only: `a` = the presenter's tag, `cnf` = the presenter's key, this router the first of one of its `paths`; or
+//! from the router that is the first of a path of which this one is the second. The binder presents nothing; what the dialer's
+//! pass opens is open both ways. Everything is checked offline, with the controller's public keys.
 
 use crate::outage::Outage;
 use hesper_model::id::EdgeRouterId;
@@ -29,12 +30,18 @@ pub(crate) enum Refusal {
     OtherDialer,
     #[error("the pass is not for this router")]
     OtherRouter,
+    #[error("no path of the pass leads from {0} to this router")]
+    OtherPath(EdgeRouterId),
+    #[error("the paths of the pass make no sense: {0}")]
+    Paths(&'static str),
     #[error("the pass opens nothing: both sides are the same session")]
     SamePeer,
     #[error("the {0} was revoked")]
     Revoked(&'static str),
 }
 
+/// Paths in one pass.
+const MAX_PATHS: usize = 16;
 const SESSION: &str = "session token";
 const PASS: &str = "pass";
 
@@ -69,20 +76,70 @@ pub(crate) fn pass(
     outage: &Outage,
     now: u64,
 ) -> Result<PassClaims, Refusal> {
-    let claims: PassClaims = verify(token, verifier, outage, now).map_err(|e| Refusal::Token(PASS, e))?;
+    let claims = any_pass(token, verifier, outage, now)?;
     if claims.a != presenter.tag {
         return Err(Refusal::OtherDialer);
     }
     if claims.cnf != presenter.cnf {
         return Err(Refusal::OtherKey(PASS));
     }
-    if claims.b == claims.a {
-        return Err(Refusal::SamePeer);
-    }
-    if !claims.paths.iter().flatten().any(|r| r == here) {
+    if !claims.paths.iter().any(|path| path.first() == Some(here)) {
         return Err(Refusal::OtherRouter);
     }
     Ok(claims)
+}
+
+/// Checks a pass that the router `from` hands over to the router `here`.
+pub(crate) fn handed_pass(
+    token: &str,
+    from: &EdgeRouterId,
+    here: &EdgeRouterId,
+    verifier: &Verifier,
+    outage: &Outage,
+    now: u64,
+) -> Result<PassClaims, Refusal> {
+    let claims = any_pass(token, verifier, outage, now)?;
+    if !claims
+        .paths
+        .iter()
+        .any(|path| matches!(&path[..], [first, second] if first == from && second == here))
+    {
+        return Err(Refusal::OtherPath(from.clone()));
+    }
+    Ok(claims)
+}
+
+/// Where the binder of a pass may be for the dialer's router `here`: attached here too, and behind links, best first.
+pub(crate) fn ways<'a>(claims: &'a PassClaims, here: &EdgeRouterId) -> (bool, Vec<&'a EdgeRouterId>) {
+    let of_here = || claims.paths.iter().filter(|path| path.first() == Some(here));
+    (of_here().any(|path| path.len() == 1), of_here().filter_map(|path| path.get(1)).collect())
+}
+
+fn any_pass(token: &str, verifier: &Verifier, outage: &Outage, now: u64) -> Result<PassClaims, Refusal> {
+    let claims: PassClaims = verify(token, verifier, outage, now).map_err(|e| Refusal::Token(PASS, e))?;
+    if claims.b == claims.a {
+        return Err(Refusal::SamePeer);
+    }
+    check_paths(&claims.paths).map_err(Refusal::Paths)?;
+    Ok(claims)
+}
+
+fn check_paths(paths: &[Vec<EdgeRouterId>]) -> Result<(), &'static str> {
+    if paths.len() > MAX_PATHS {
+        return Err("there are more than 16");
+    }
+    for (i, path) in paths.iter().enumerate() {
+        if !(1..=2).contains(&path.len()) {
+            return Err("one has neither one router nor two");
+        }
+        if path.first() == path.get(1) {
+            return Err("one leads from a router to itself");
+        }
+        if paths[..i].contains(path) {
+            return Err("one is there twice");
+        }
+    }
+    Ok(())
 }
 
 /// Verifies; a token that lapsed while the controller was away counts as valid as long as the outage honours it.
@@ -171,13 +228,62 @@ mod tests {
     #[test]
     fn a_pass_is_good_from_its_dialer_at_its_routers_only() {
         assert_eq!(try_pass(|_| ()), Ok(()));
-        assert_eq!(try_pass(|c| c.a = B), Err(Refusal::OtherDialer));
+        assert_eq!(try_pass(|c| c.a = Tag(*b"somebody")), Err(Refusal::OtherDialer));
         assert_eq!(try_pass(|c| (c.a, c.b) = (B, A)), Err(Refusal::OtherDialer), "the binder presents none");
         assert_eq!(try_pass(|c| c.cnf = "k2".into()), Err(Refusal::OtherKey(PASS)));
         assert_eq!(try_pass(|c| c.b = A), Err(Refusal::SamePeer));
         assert_eq!(try_pass(|c| c.paths = vec![vec![EdgeRouterId::new("r1")]]), Err(Refusal::OtherRouter));
         assert_eq!(try_pass(|c| c.paths.clear()), Err(Refusal::OtherRouter));
         assert!(matches!(try_pass(|c| c.exp = NOW), Err(Refusal::Token(PASS, TokenError::Expired(_)))));
+        assert_eq!(try_pass(|c| c.paths = paths(&["r2 r3"])), Ok(()));
+        assert_eq!(
+            try_pass(|c| c.paths = paths(&["r3 r2"])),
+            Err(Refusal::OtherRouter),
+            "only the first one"
+        );
+    }
+
+    fn paths(texts: &[&str]) -> Vec<Vec<EdgeRouterId>> {
+        texts.iter().map(|t| t.split_whitespace().map(EdgeRouterId::new).collect()).collect()
+    }
+
+    #[test]
+    fn paths_without_sense_are_refused() {
+        let many: Vec<_> = (0..17).map(|i| format!("r2 x{i}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(try_pass(|c| c.paths = paths(&many[..16])), Ok(()));
+        for wrong in
+            [&many[..], &["r2", ""], &["r2 r3 r4"], &["r2", "r3", "r2"], &["r2 r3", "r2 r3"], &["r2 r2"]]
+        {
+            let got = try_pass(|c| c.paths = paths(wrong));
+            assert!(matches!(got, Err(Refusal::Paths(_))), "{wrong:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_router_hands_over_only_passes_whose_path_leads_from_it_to_here() {
+        let signer = Signer::generate().unwrap();
+        let hand = |texts: &[&str], from: &str| {
+            let token = signer.sign(&PassClaims { paths: paths(texts), ..pass_claims() }).unwrap();
+            let (from, here) = (EdgeRouterId::new(from), EdgeRouterId::new("r2"));
+            handed_pass(&token, &from, &here, &verifier(&signer), &Outage::new(0), NOW).map(|_| ())
+        };
+        assert_eq!(hand(&["r9", "r1 r2"], "r1"), Ok(()));
+        for wrong in [&["r2"][..], &["r1"], &["r2 r1"], &["r1 r3"], &["r3 r2"], &[]] {
+            assert_eq!(hand(wrong, "r1"), Err(Refusal::OtherPath(EdgeRouterId::new("r1"))), "{wrong:?}");
+        }
+        assert!(matches!(hand(&["r1 r2", "r1 r2"], "r1"), Err(Refusal::Paths(_))));
+    }
+
+    #[test]
+    fn the_dialers_router_reads_where_the_binder_may_be() {
+        let read = |texts: &[&str]| {
+            let claims = PassClaims { paths: paths(texts), ..pass_claims() };
+            let (direct, over) = ways(&claims, &EdgeRouterId::new("r2"));
+            (direct, over.into_iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&["r1", "r2 r9", "r2", "r1 r2", "r2 r5"]), (true, vec!["r9".into(), "r5".into()]));
+        assert_eq!(read(&["r2 r9"]), (false, vec!["r9".into()]));
     }
 
     #[test]

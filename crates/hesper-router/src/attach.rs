@@ -1,4 +1,4 @@
-//! The attach connections: nodes come in, prove who they are and which tag is theirs, and present passes.
+//! The attach connections: nodes that came in prove which tag is theirs, and present passes.
 //!
 //! Every wait on a node has a deadline: the handshake with its `hello` as a whole, each answer, and QUIC's idle time for the rest.
 //! A node that sends more than it needs is read more slowly; one that does not read is closed.
@@ -6,83 +6,48 @@
 use crate::{
     metrics::AttachOutcome,
     rate::Rate,
-    sessions::{AdmitError, MAX_SESSIONS, Sessions, now_unix},
+    sessions::{AdmitError, Opened, Sessions, now_unix},
 };
 use hesper_overlay::{
-    cid::KNOCK_LEN,
     frame::{FrameError, read_message, write_message},
-    transport::{HANDSHAKE_DEADLINE, close},
+    transport::close,
 };
-use hesper_pki::{CertificateDer, credentials::PeerIdentity, token::SessionClaims};
+use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
 use hesper_proto::overlay::{
     AttachAccepted, FromNode, FromRouter, PassResult, Pong, PresentPass, Refused, from_node, from_router,
 };
-use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use std::{
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
+    sync::{Semaphore, mpsc, oneshot},
+    time::{sleep, timeout},
 };
 
-/// Handshakes at the same time; what comes beyond waits for its next packet.
-const MAX_HANDSHAKES: usize = 1_024;
 /// Longest message from a node: a token is at most 8 KiB.
 const MAX_MESSAGE: usize = 16 << 10;
 /// Answers and notices that wait for one node.
 const OUTBOX: usize = 256;
 /// A node must take an answer within this time.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a node waits for other routers to say whether its peer is attached there.
+const LINK_DEADLINE: Duration = Duration::from_secs(1);
+/// Passes of one node for which other routers are waited for; for more the answer is that the peer is not known to be there.
+const MAX_ASKING: usize = 64;
 /// A refused node must take the reason within this time.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 /// Messages that a node may send at once, for the passes after an attach, and per second later on.
 const MESSAGES: (f64, f64) = (5_000.0, 100.0);
 
-/// Accepts nodes until the endpoint ends.
-pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    while let Some(incoming) = endpoint.accept().await {
-        // The socket lets a first packet through only with a verified knock. Anything else that QUIC takes for a new
-        // connection is a late packet of an old one: not answered.
-        if incoming.orig_dst_cid().len() != KNOCK_LEN || sessions.is_draining() {
-            incoming.ignore();
-            continue;
-        }
-        let room = sessions.session_count() < MAX_SESSIONS;
-        let Some(permit) = handshakes.clone().try_acquire_owned().ok().filter(|_| room) else {
-            sessions.metrics().attach(AttachOutcome::Full);
-            incoming.ignore();
-            continue;
-        };
-        let sessions = sessions.clone();
-        tokio::spawn(async move {
-            let attached = timeout(HANDSHAKE_DEADLINE, Node::attach(&sessions, incoming)).await;
-            drop(permit);
-            match attached.unwrap_or(Err(AttachError::Timeout)) {
-                Ok(node) => {
-                    sessions.metrics().attach(AttachOutcome::Accepted);
-                    node.serve(&sessions).await;
-                }
-                Err(error) => {
-                    sessions.metrics().attach(error.outcome());
-                    tracing::info!(error = &error as &dyn std::error::Error, "a node is not attached");
-                }
-            }
-        });
-    }
-}
-
 /// Why a node is not attached.
 #[derive(Debug, thiserror::Error)]
-enum AttachError {
-    #[error("the handshake failed")]
-    Handshake(#[from] ConnectionError),
-    #[error("the handshake took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
-    Timeout,
-    #[error("the certificate names nobody")]
-    Certificate,
+pub(crate) enum AttachError {
+    #[error("the connection ended")]
+    Closed(#[from] ConnectionError),
     #[error("the node does not speak the attach protocol")]
     Frame(#[from] FrameError),
     #[error("the node's first message is not its hello")]
@@ -92,19 +57,20 @@ enum AttachError {
 }
 
 impl AttachError {
-    fn outcome(&self) -> AttachOutcome {
+    /// How it is counted.
+    pub(crate) fn outcome(&self) -> AttachOutcome {
         match self {
-            Self::Handshake(_) | Self::Certificate => AttachOutcome::HandshakeFailed,
-            Self::Timeout => AttachOutcome::Timeout,
+            Self::Closed(_) => AttachOutcome::HandshakeFailed,
             Self::Frame(_) | Self::NoHello => AttachOutcome::Protocol,
             Self::Refused(AdmitError::Refused(_)) => AttachOutcome::Refused,
+            Self::Refused(AdmitError::Limit(_)) => AttachOutcome::Limited,
             Self::Refused(_) => AttachOutcome::Full,
         }
     }
 }
 
 /// An attached node.
-struct Node {
+pub(crate) struct Node {
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
@@ -116,9 +82,12 @@ struct Node {
 }
 
 impl Node {
-    async fn attach(sessions: &Sessions, incoming: Incoming) -> Result<Self, AttachError> {
-        let connection = incoming.accept()?.await?;
-        let peer = peer_of(&connection).ok_or(AttachError::Certificate)?;
+    /// Hears the first word of an identity that proved itself with its certificate, and attaches its session.
+    pub(crate) async fn attach(
+        sessions: &Sessions,
+        connection: Connection,
+        peer: PeerIdentity,
+    ) -> Result<Self, AttachError> {
         let (mut send, mut recv) = connection.accept_bi().await?;
         let hello: FromNode = read_message(&mut recv, MAX_MESSAGE).await?;
         let Some(from_node::Message::Hello(hello)) = hello.message else {
@@ -126,7 +95,7 @@ impl Node {
         };
         let (outbox, notices) = mpsc::channel(OUTBOX);
         let admitted = sessions.check_session(&hello.session_token, &peer, now_unix()).and_then(|claims| {
-            let epoch = sessions.attach(&claims, &connection, outbox.clone())?;
+            let epoch = sessions.attach(&peer, &claims, &connection, outbox.clone())?;
             Ok((claims, epoch))
         });
         match admitted {
@@ -143,9 +112,10 @@ impl Node {
     }
 
     /// Answers the node until its connection ends, one way or another.
-    async fn serve(self, sessions: &Sessions) {
+    pub(crate) async fn serve(self, sessions: &Sessions) {
         let Self { connection, send, recv, peer, claims, epoch, outbox, notices } = self;
-        let session = Session { sessions, peer, claims, epoch, outbox };
+        let asking = Arc::new(Semaphore::new(MAX_ASKING));
+        let session = Session { sessions, peer, claims, epoch, outbox, asking };
         let end = tokio::select! {
             end = session.read(recv) => end,
             end = write(send, notices, accepted(sessions)) => end,
@@ -189,6 +159,8 @@ struct Session<'a> {
     claims: SessionClaims,
     epoch: u64,
     outbox: mpsc::Sender<FromRouter>,
+    /// For answers that wait for another router.
+    asking: Arc<Semaphore>,
 }
 
 impl Session<'_> {
@@ -201,16 +173,18 @@ impl Session<'_> {
                 Err(FrameError::Io(_)) => std::future::pending().await,
                 other => other?,
             };
-            tokio::time::sleep(rate.take(Instant::now())).await;
-            let answer = self.answer(message.message.ok_or(End::Unexpected)?)?;
-            // The writer has a deadline, so this ends.
-            self.outbox.send(FromRouter { message: Some(answer) }).await.map_err(|_| End::Slow)?;
+            sleep(rate.take(Instant::now())).await;
+            if let Some(answer) = self.answer(message.message.ok_or(End::Unexpected)?)? {
+                // The writer has a deadline, so this ends.
+                self.outbox.send(FromRouter { message: Some(answer) }).await.map_err(|_| End::Slow)?;
+            }
         }
     }
 
-    fn answer(&self, message: from_node::Message) -> Result<from_router::Message, End> {
+    /// `None`: the answer comes later.
+    fn answer(&self, message: from_node::Message) -> Result<Option<from_router::Message>, End> {
         use from_node::Message::{Hello, Pass, Ping};
-        Ok(match message {
+        Ok(Some(match message {
             Hello(hello) => {
                 let fresh = self.sessions.check_session(&hello.session_token, &self.peer, now_unix())?;
                 if fresh.tag != self.claims.tag {
@@ -219,25 +193,62 @@ impl Session<'_> {
                 self.sessions.prolong(fresh.tag, self.epoch, fresh.exp);
                 accepted(self.sessions)
             }
-            Pass(pass) => from_router::Message::PassResult(self.present(&pass)),
+            Pass(pass) => return Ok(self.present(&pass).map(from_router::Message::PassResult)),
             Ping(ping) => from_router::Message::Pong(Pong { nonce: ping.nonce }),
-        })
+        }))
     }
 
-    fn present(&self, pass: &PresentPass) -> PassResult {
+    fn present(&self, pass: &PresentPass) -> Option<PassResult> {
         let request_id = pass.request_id;
         match self.sessions.open(&pass.pass, &self.claims, now_unix()) {
-            Ok(peer_attached) => {
+            Ok(opened) => {
                 self.sessions.metrics().passes_opened.inc();
-                PassResult { request_id, error: String::new(), peer_attached }
+                self.opened(request_id, opened)
             }
             Err(error) => {
                 self.sessions.metrics().passes_refused.inc();
                 tracing::info!(identity = %self.claims.sub, %error, "a pass opens nothing");
-                PassResult { request_id, error: error.to_string(), peer_attached: false }
+                Some(PassResult { request_id, error: error.to_string(), peer_attached: false })
             }
         }
     }
+
+    /// Hands the pass over, where it leads over links. If only other routers can say whether the peer is attached, they are waited
+    /// for beside everything else: pings are answered meanwhile.
+    fn opened(&self, request_id: u64, opened: Opened) -> Option<PassResult> {
+        let links = self.sessions.links();
+        let asked = opened.handed.map(|handed| links.hand_over(&opened.over, &handed)).unwrap_or_default();
+        let result = move |peer_attached| PassResult { request_id, error: String::new(), peer_attached };
+        if opened.here || asked.is_empty() {
+            return Some(result(opened.here));
+        }
+        let Ok(permit) = self.asking.clone().try_acquire_owned() else { return Some(result(false)) };
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            let attached = timeout(LINK_DEADLINE, any(asked)).await.unwrap_or(false);
+            let answer = from_router::Message::PassResult(result(attached));
+            // An error means that the session is gone.
+            let _ = outbox.send(FromRouter { message: Some(answer) }).await;
+            drop(permit);
+        });
+        None
+    }
+}
+
+/// Does one of these say yes? Known at the first one that does, or when all have been heard.
+async fn any(mut asked: Vec<oneshot::Receiver<bool>>) -> bool {
+    std::future::poll_fn(|cx| {
+        let mut yes = false;
+        asked.retain_mut(|answer| match Pin::new(answer).poll(cx) {
+            Poll::Ready(attached) => {
+                yes |= attached.unwrap_or(false);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if yes || asked.is_empty() { Poll::Ready(yes) } else { Poll::Pending }
+    })
+    .await
 }
 
 async fn write(
@@ -275,10 +286,4 @@ async fn refuse(connection: &Connection, send: &mut SendStream, error: &AdmitErr
     };
     let _ = timeout(FAREWELL_DEADLINE, farewell).await;
     connection.close(close::REFUSED, error.to_string().as_bytes());
-}
-
-/// Whom the handshake proved: the leaf of the node's chain.
-fn peer_of(connection: &Connection) -> Option<PeerIdentity> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    PeerIdentity::of(chain.first()?).ok()
 }

@@ -1,9 +1,11 @@
 //! The router and its controller: one `Watch` call that is always open or about to be.
 //!
-//! The controller says who the router is, which keys count and what is revoked; the router says which sessions are attached. When
+//! The controller says who the router is, which keys count and what is revoked; the router says which sessions are
+//! attached and which links are up. When
 //! the controller is away the router goes on with what it was told last, for the outage grace (see [`crate::outage`]).
 
 use crate::{
+    links::Reported,
     sessions::{Sessions, now_unix},
     standing::{InvalidState, Standing},
 };
@@ -13,9 +15,9 @@ use hesper_client::{
     diagnosis::Diagnosis,
     keeper::{Keeper, TrustError},
 };
-use hesper_model::id::Tag;
+use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_proto::control::{
-    RouterHello, RouterReport, RouterRevoked, RouterStatus, RouterUpdate,
+    Link, RouterHello, RouterReport, RouterRevoked, RouterStatus, RouterUpdate,
     router_control_client::RouterControlClient, router_report, router_update,
 };
 use rand::Rng;
@@ -31,6 +33,8 @@ use tonic::{Status, Streaming};
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// A status goes at least this often.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Round-trip times of links are looked at this often.
+const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(2);
 /// After a change others usually follow: a thousand nodes that attach make one status, not a thousand.
 const STATUS_GATHERING: Duration = Duration::from_millis(50);
 /// First and last ceiling of the waits between attempts.
@@ -147,7 +151,7 @@ impl Control {
                     self.keeper.take(trust)?;
                 }
                 let standing = Standing::from_state(&state, now_unix())?;
-                self.sessions.plane().tell(&standing);
+                self.sessions.tell(&standing);
                 self.standing = Some(standing);
                 self.save().await;
             }
@@ -207,19 +211,40 @@ async fn send_trusting(keeper: &Keeper, reports: &mpsc::Sender<RouterReport>) {
     }
 }
 
-/// Reports the attached sessions on every change and every [`STATUS_INTERVAL`]; ends with the call.
+/// Reports sessions and links on every change and every [`STATUS_INTERVAL`]; ends with the call.
 async fn send_status(sessions: &Sessions, reports: &mpsc::Sender<RouterReport>) {
     let mut changes = sessions.changes();
+    let mut reported = Reported::default();
+    let mut look = interval(ROUND_TRIP_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         changes.mark_unchanged();
+        let round_trips = sessions.links().round_trips();
+        reported.report(&round_trips);
+        let links = round_trips.into_iter().map(link).collect();
         let attached = sessions.tags().iter().map(|tag| tag.0.to_vec()).collect();
-        let status = RouterStatus { attached, draining: sessions.is_draining(), links: Vec::new() };
+        let status = RouterStatus { attached, draining: sessions.is_draining(), links };
         if reports.send(report(router_report::Report::Status(status))).await.is_err() {
             return;
         }
-        // An error means timeout, or that the sessions is gone; both are told by the next status.
-        if let Ok(Ok(())) = timeout(STATUS_INTERVAL, changes.changed()).await {
-            sleep(STATUS_GATHERING).await;
+        let due = sleep(STATUS_INTERVAL);
+        tokio::pin!(due);
+        look.reset();
+        loop {
+            tokio::select! {
+                // An error means that the sessions are gone; the next status tells.
+                _ = changes.changed() => {
+                    sleep(STATUS_GATHERING).await;
+                    break;
+                }
+                () = &mut due => break,
+                _ = look.tick() => if reported.is_news(&sessions.links().round_trips()) { break },
+            }
         }
     }
+}
+
+fn link((id, rtt): (EdgeRouterId, Duration)) -> Link {
+    let rtt_micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+    Link { router_id: id.to_string(), rtt_micros }
 }

@@ -14,6 +14,10 @@ pub(crate) enum DropReason {
     PairClosed,
     /// The pair is open and its other side is not attached here now.
     DestinationNotAttached,
+    /// From another router, and no pass opens this session to that link.
+    LinkPairClosed,
+    /// The sending session is over its rate.
+    RateLimited,
     /// A knock with a wrong MAC or time.
     KnockInvalid,
     /// A good knock that another address used before.
@@ -34,12 +38,14 @@ pub(crate) enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Malformed,
         Self::UnknownSource,
         Self::UnknownTag,
         Self::PairClosed,
         Self::DestinationNotAttached,
+        Self::LinkPairClosed,
+        Self::RateLimited,
         Self::KnockInvalid,
         Self::KnockReplayed,
         Self::KnockTooMany,
@@ -58,6 +64,8 @@ impl DropReason {
             Self::UnknownTag => "unknown_tag",
             Self::PairClosed => "pair_closed",
             Self::DestinationNotAttached => "destination_not_attached",
+            Self::LinkPairClosed => "link_pair_closed",
+            Self::RateLimited => "rate_limited",
             Self::KnockInvalid => "knock_invalid",
             Self::KnockReplayed => "knock_replayed",
             Self::KnockTooMany => "knock_too_many",

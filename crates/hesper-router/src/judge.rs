@@ -89,7 +89,7 @@ impl Judge<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Pass;
+    use crate::table::{Pass, Ways};
 
     const OWN: Tag = Tag(*b"a-router");
     const A: Tag = Tag(*b"dialer-a");
@@ -119,7 +119,8 @@ mod tests {
             table.set_own(OWN);
             table.attach(A, 1, at(1));
             table.attach(B, 2, at(2));
-            table.open(Pass { id: "p".into(), a: A, b: B, exp: NOW + 100 }).unwrap();
+            let ways = Ways::Dialer { direct: true, over: vec![] };
+            table.open(Pass { id: "p".into(), a: A, b: B, exp: NOW + 100, ways, token: None }).unwrap();
             Self { table, knocks: ReplayFilter::default(), issued: IssuedIds::new(), ready: true }
         }
 

@@ -13,8 +13,12 @@ pub(crate) enum AttachOutcome {
     HandshakeFailed,
     /// Not done within the deadline.
     Timeout,
-    /// The session token was refused.
+    /// It was another router, and the link is up.
+    Linked,
+    /// The session token was refused, or the link.
     Refused,
+    /// The identity has more than its share already.
+    Limited,
     /// No room for another session or handshake.
     Full,
     /// The node did not speak the protocol.
@@ -22,8 +26,16 @@ pub(crate) enum AttachOutcome {
 }
 
 impl AttachOutcome {
-    const ALL: [Self; 6] =
-        [Self::Accepted, Self::HandshakeFailed, Self::Timeout, Self::Refused, Self::Full, Self::Protocol];
+    const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::HandshakeFailed,
+        Self::Timeout,
+        Self::Linked,
+        Self::Refused,
+        Self::Limited,
+        Self::Full,
+        Self::Protocol,
+    ];
 
     /// The outcome as a metric label.
     pub(crate) fn name(self) -> &'static str {
@@ -31,7 +43,9 @@ impl AttachOutcome {
             Self::Accepted => "accepted",
             Self::HandshakeFailed => "handshake_failed",
             Self::Timeout => "timeout",
+            Self::Linked => "linked",
             Self::Refused => "refused",
+            Self::Limited => "limited",
             Self::Full => "full",
             Self::Protocol => "protocol",
         }
@@ -45,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) bytes: Counter,
     pub(crate) receive_faults: Counter,
     pub(crate) sessions: Gauge,
+    pub(crate) links: Gauge,
     pub(crate) pairs: Gauge,
     pub(crate) connected: Gauge,
     pub(crate) passes_opened: Counter,
@@ -72,6 +87,7 @@ impl Metrics {
             bytes: registry.counter("router_bytes_forwarded", "Bytes of UDP payload sent on"),
             receive_faults: registry.counter("router_receive_faults", "Failed reads of the UDP socket"),
             sessions: registry.gauge("router_sessions", "Attached sessions"),
+            links: registry.gauge("router_links", "Links to other routers that are up"),
             pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
             connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),
             passes_opened,

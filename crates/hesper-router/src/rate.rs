@@ -1,4 +1,4 @@
-//! A token bucket: how long a sender must wait for its next message. Pure.
+//! A token bucket: how long a sender must wait for its next message, or whether it may have it now. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,31 @@ impl Rate {
 
     /// Takes one message; the wait after which it may be handled.
     pub(crate) fn take(&mut self, now: Instant) -> Duration {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
-        self.left = (self.left + earned).min(self.burst) - 1.0;
-        self.at = now;
+        self.earn(now);
+        self.left -= 1.0;
         if self.left >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64(-self.left / self.per_second) }
+    }
+
+    /// Takes one now, or none at all.
+    pub(crate) fn try_take(&mut self, now: Instant) -> bool {
+        self.earn(now);
+        let free = self.left >= 1.0;
+        if free {
+            self.left -= 1.0;
+        }
+        free
+    }
+
+    /// Has nothing been taken for so long that it does not matter any more?
+    pub(crate) fn is_rested(&mut self, now: Instant) -> bool {
+        self.earn(now);
+        self.left >= self.burst
+    }
+
+    fn earn(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.per_second;
+        self.left = (self.left + earned).min(self.burst);
+        self.at = now;
     }
 }
 

@@ -1,12 +1,14 @@
 //! Starting and stopping a router.
 
 use crate::{
-    attach,
     control::Control,
     home::RouterHome,
+    incoming,
     issued::{Generator, IssuedIds},
+    link::Linker,
     metrics::Metrics,
-    sessions::{Sessions, now_unix},
+    quota::SessionRate,
+    sessions::{FOLLOW_INTERVAL, Sessions, now_unix},
     socket::{MAX_DATAGRAM, RouterSocket},
     standing::{Standing, StandingError},
 };
@@ -36,9 +38,6 @@ use tokio::{
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the last packets (closing the connections) may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// Addresses of attached nodes are looked at this often: the longest time that a node whose address changed stays deaf
-/// after its first packet from there.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 /// How often [`Running::serving`] looks.
 const SERVING_POLL: Duration = Duration::from_millis(20);
 /// Expired passes and sessions are swept this often.
@@ -55,12 +54,20 @@ pub struct RunOptions {
     pub metrics: Option<SocketAddr>,
     /// How long lapsed passes and session tokens are honoured while no controller can be reached; zero = not at all.
     pub outage_grace: Duration,
+    /// The rate at which each attached node may send; what is more is dropped.
+    pub max_session_rate: SessionRate,
 }
 
 impl RunOptions {
-    /// Listens on `listen`, with the defaults for the rest: no metrics, an outage grace of one day.
+    /// Listens on `listen`, with the defaults for the rest: no metrics, an outage grace of one day, no limit of rates.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, advertise: Vec::new(), metrics: None, outage_grace: Duration::from_secs(86_400) }
+        Self {
+            listen,
+            advertise: Vec::new(),
+            metrics: None,
+            outage_grace: Duration::from_secs(86_400),
+            max_session_rate: SessionRate::default(),
+        }
     }
 }
 
@@ -130,10 +137,11 @@ impl Router {
         let credentials = keeper.credentials().clone();
         let channel = ControlChannel::new(&controllers, credentials.clone())?;
         let registry = Registry::new();
-        let sessions = Arc::new(Sessions::new(Metrics::new(&registry), options.outage_grace));
+        let sessions =
+            Arc::new(Sessions::new(Metrics::new(&registry), options.outage_grace, options.max_session_rate));
         let standing = kept(&home);
         if let Some(standing) = &standing {
-            sessions.plane().tell(standing);
+            sessions.tell(standing);
         }
         let metrics = match options.metrics {
             Some(addr) => Some(serve_loopback(addr, registry).await?),
@@ -145,6 +153,8 @@ impl Router {
         let endpoint = Arc::new(Mutex::new(port.endpoint()?));
         let mut tasks = JoinSet::new();
         tasks.spawn(port.keep_serving(endpoint.clone()));
+        let linker = Linker { sessions: sessions.clone(), endpoint: endpoint.clone(), credentials };
+        tasks.spawn(linker.run());
         tasks.spawn(keep_house(sessions.clone()));
         tasks.spawn(keep_renewed(RenewAs::Router, channel.clone(), keeper.clone()));
         let state_file = home.state_file();
@@ -283,11 +293,11 @@ impl Port {
         config
     }
 
-    /// Accepts nodes; should the endpoint ever end by itself, a new one takes over and the nodes attach anew.
+    /// Accepts nodes and routers; should the endpoint ever end by itself, a new one takes over and all come anew.
     async fn keep_serving(self, current: Arc<Mutex<Endpoint>>) {
         loop {
             let endpoint = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            attach::accept(self.sessions.clone(), endpoint).await;
+            incoming::accept(self.sessions.clone(), endpoint).await;
             if self.sessions.is_draining() {
                 return;
             }
@@ -310,7 +320,7 @@ async fn keep_house(sessions: Arc<Sessions>) {
     }
     loop {
         tokio::select! {
-            _ = follow.tick() => sessions.follow_addresses(),
+            _ = follow.tick() => sessions.follow(),
             _ = sweep.tick() => sessions.sweep(now_unix()),
         }
     }

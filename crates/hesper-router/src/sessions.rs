@@ -1,26 +1,32 @@
-//! What the router's tasks share: the attached sessions, what was revoked, and the plane that the socket reads.
+//! What the router's tasks share: the attached sessions, what was revoked, the links, and the plane that the socket reads.
 //!
-//! Lock order: `attached`, then `table`. The socket takes the table for reading while it forwards one batch; everybody else
+//! Lock order: `attached`, then the links, then `table`. The socket takes the table for reading while it forwards one batch; everybody else
 //! holds either lock for a few operations and never across an await.
 
 use crate::{
     admission::{self, Refusal},
+    limits::{Identities, Limit},
+    link::{Handed, Links, Wire},
     metrics::Metrics,
     plane::Plane,
+    quota::SessionRate,
     revoked::Revoked,
-    table::{Full, Pass, Place, Table},
+    standing::Standing,
+    table::{Full, Others, Pass, Place, RouterIx, Table, Ways},
 };
-use hesper_model::id::Tag;
+use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::transport::close;
 use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
-use hesper_proto::overlay::{Draining, FromRouter, PeerGone, from_router::Message};
+use hesper_proto::overlay::{
+    Draining, FromRouter, PeerGone, PeerRestarted, from_router::Message, link_message::Message as LinkWord,
+};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -28,6 +34,15 @@ use tokio::sync::{mpsc, watch};
 pub(crate) const MAX_SESSIONS: usize = 16_384;
 /// Longest life of a pass and then some; revocations are remembered for this long and the outage grace.
 const PASS_LIFE: Duration = Duration::from_secs(3_600);
+
+/// Looks at a session's connection ([`FOLLOW_INTERVAL`] apart) without any sign of it, after which ways over links are preferred:
+/// nodes ping every two seconds or more often. Looks are counted and not time, so that a router that was asleep itself hears
+/// first what waits for it.
+const QUIET_AFTER: u32 = 11;
+/// The same, after which the session is detached: five seconds.
+const SILENT_AFTER: u32 = 20;
+/// Pause between two looks: the longest time that a node whose address changed stays deaf after its first packet from there.
+pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Seconds since the epoch.
 pub(crate) fn now_unix() -> u64 {
@@ -39,14 +54,19 @@ struct Session {
     epoch: u64,
     /// When its token ends.
     exp: u64,
-    /// Where its connection was when last looked at.
+    /// The SPIFFE id of whose it is.
+    identity: String,
+    /// Where its connection was when last looked at, what had been heard over it, and looks since then without a sign.
     seen: Place,
+    heard: u64,
+    silent: u32,
     connection: quinn::Connection,
     outbox: mpsc::Sender<FromRouter>,
 }
 
 struct Attached {
     sessions: HashMap<Tag, Session>,
+    identities: Identities,
     last_epoch: u64,
     revoked_passes: Revoked<String>,
     revoked_sessions: Revoked<Tag>,
@@ -59,6 +79,8 @@ pub(crate) enum AdmitError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Full(#[from] Full),
+    #[error(transparent)]
+    Limit(#[from] Limit),
     #[error("this router carries {MAX_SESSIONS} sessions already")]
     NoRoom,
     #[error("this router has not heard from its controller yet")]
@@ -69,7 +91,10 @@ pub(crate) enum AdmitError {
 pub(crate) struct Sessions {
     plane: Arc<Plane>,
     attached: Mutex<Attached>,
-    /// Counts changes of what the controller is told (attached tags, draining).
+    links: Links,
+    /// Counts the controller's words.
+    told: watch::Sender<u64>,
+    /// Counts changes of what the controller is told (attached tags, links, draining).
     changed: watch::Sender<u64>,
     draining: AtomicBool,
 }
@@ -82,20 +107,41 @@ impl std::fmt::Debug for Sessions {
 
 impl Sessions {
     /// Knows nothing yet; `outage_grace` as in [`crate::outage`].
-    pub(crate) fn new(metrics: Metrics, outage_grace: Duration) -> Self {
+    pub(crate) fn new(metrics: Metrics, outage_grace: Duration, rate: SessionRate) -> Self {
         let remember_secs = (PASS_LIFE + outage_grace).as_secs();
+        let plane = Arc::new(Plane::new(Table::new(outage_grace.as_secs()), metrics, rate));
         Self {
-            plane: Arc::new(Plane::new(Table::new(outage_grace.as_secs()), metrics)),
+            links: Links::new(plane.clone()),
+            plane,
             attached: Mutex::new(Attached {
                 sessions: HashMap::new(),
+                identities: Identities::default(),
                 last_epoch: 0,
                 revoked_passes: Revoked::new(remember_secs),
                 // A session token lives for a day.
                 revoked_sessions: Revoked::new(remember_secs + 86_400),
             }),
+            told: watch::Sender::new(0),
             changed: watch::Sender::new(0),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// The controller's word, whole; it replaces what was told before.
+    pub(crate) fn tell(&self, standing: &Standing) {
+        self.plane.tell(standing);
+        self.links.name(&standing.peers, now_unix());
+        self.told.send_modify(|n| *n += 1);
+    }
+
+    /// Counts what the controller has told.
+    pub(crate) fn told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    /// The links to other routers.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// What forwarding reads.
@@ -124,6 +170,11 @@ impl Sessions {
         self.plane.table_mut().outage_mut().over(now);
     }
 
+    /// Somebody has shaken hands and proved who it is.
+    pub(crate) fn handshake(&self, peer: &PeerIdentity) -> Result<(), AdmitError> {
+        Ok(self.attached().identities.handshake(&peer.id.to_string(), Instant::now())?)
+    }
+
     /// Checks a session token without attaching anybody.
     pub(crate) fn check_session(
         &self,
@@ -140,29 +191,37 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// Attaches a session whose token was checked; whoever held its tag before is closed. Returns its epoch.
+    /// Attaches a session of `peer` whose token was checked; whoever held its tag before is closed. Returns its epoch.
     pub(crate) fn attach(
         &self,
+        peer: &PeerIdentity,
         claims: &SessionClaims,
         connection: &quinn::Connection,
         outbox: mpsc::Sender<FromRouter>,
     ) -> Result<u64, AdmitError> {
+        let tag = claims.tag;
         let mut attached = self.attached();
-        if attached.revoked_sessions.contains(&claims.tag, claims.iat) {
+        if attached.revoked_sessions.contains(&tag, claims.iat) {
             return Err(Refusal::Revoked("session").into());
         }
-        if attached.sessions.len() >= MAX_SESSIONS && !attached.sessions.contains_key(&claims.tag) {
+        if attached.sessions.len() >= MAX_SESSIONS && !attached.sessions.contains_key(&tag) {
             return Err(AdmitError::NoRoom);
         }
+        let identity = peer.id.to_string();
+        let older = attached.identities.attach(&identity, tag, Instant::now())?;
         attached.last_epoch += 1;
         let epoch = attached.last_epoch;
-        let seen = place_of(connection);
-        let session = Session { epoch, exp: claims.exp, seen, connection: connection.clone(), outbox };
-        if let Some(before) = attached.sessions.insert(claims.tag, session) {
+        let (seen, exp, connection) = (place_of(connection), claims.exp, connection.clone());
+        let session = Session { epoch, exp, identity, seen, heard: 0, silent: 0, connection, outbox };
+        if let Some(before) = attached.sessions.insert(tag, session) {
             before.connection.close(close::DONE, b"replaced by a new attach of the same session");
         }
-        self.plane.table_mut().attach(claims.tag, epoch, seen);
+        self.plane.table_mut().attach(tag, epoch, seen);
         self.metrics().sessions.set(attached.sessions.len() as i64);
+        for tag in older {
+            let others = self.plane.table().others(tag);
+            self.tell_others(&attached, &others, &restarted(tag));
+        }
         drop(attached);
         self.bump();
         Ok(epoch)
@@ -179,18 +238,23 @@ impl Sessions {
     pub(crate) fn detach(&self, tag: Tag, epoch: u64) {
         let mut attached = self.attached();
         if attached.sessions.get(&tag).is_some_and(|s| s.epoch == epoch) {
-            attached.sessions.remove(&tag);
+            attached.remove(tag);
         }
         let gone = self.plane.table_mut().detach(tag, epoch);
         self.metrics().sessions.set(attached.sessions.len() as i64);
-        let Some(peers) = gone else { return };
-        attached.tell_gone(tag, &peers);
+        let Some(others) = gone else { return };
+        self.tell_others(&attached, &others, &gone_from_here(tag));
         drop(attached);
         self.bump();
     }
 
-    /// Opens the pair of a pass. True: the binder is attached here now.
-    pub(crate) fn open(&self, token: &str, presenter: &SessionClaims, now: u64) -> Result<bool, AdmitError> {
+    /// Opens the pair of a pass that its dialer presents.
+    pub(crate) fn open(
+        &self,
+        token: &str,
+        presenter: &SessionClaims,
+        now: u64,
+    ) -> Result<Opened, AdmitError> {
         let told = self.plane.told().ok_or(AdmitError::NotReady)?;
         let outage = self.plane.table().outage();
         let claims = admission::pass(token, presenter, &told.id, &told.verifier, &outage, now)?;
@@ -199,9 +263,75 @@ impl Sessions {
             return Err(Refusal::Revoked("pass").into());
         }
         let mut table = self.plane.table_mut();
-        table.open(Pass { id: claims.jti.into(), a: claims.a, b: claims.b, exp: claims.exp })?;
+        let (direct, over) = admission::ways(&claims, &told.id);
+        let over: Vec<_> = over.into_iter().filter_map(|id| table.router(id)).collect();
+        let token: Option<Arc<str>> = (!over.is_empty()).then(|| token.into());
+        let ways = Ways::Dialer { direct, over: over.clone() };
+        let (id, a, b, exp) = (claims.jti.into(), claims.a, claims.b, claims.exp);
+        table.open(Pass { id, a, b, exp, ways, token: token.clone() })?;
         self.metrics().pairs.set(table.open_pairs() as i64);
-        Ok(table.is_attached(claims.b))
+        let here = direct && table.is_attached(b);
+        Ok(Opened { here, over, handed: token.map(|token| Handed { token, binder: b }) })
+    }
+
+    /// Opens the pair of a pass that the router `from` hands over. True: the binder is attached here now.
+    pub(crate) fn open_handed(
+        &self,
+        token: &str,
+        from: &EdgeRouterId,
+        ix: RouterIx,
+        now: u64,
+    ) -> Result<bool, AdmitError> {
+        let told = self.plane.told().ok_or(AdmitError::NotReady)?;
+        let outage = self.plane.table().outage();
+        let claims = admission::handed_pass(token, from, &told.id, &told.verifier, &outage, now)?;
+        let attached = self.attached();
+        if attached.revoked_passes.contains(&claims.jti, claims.iat) {
+            return Err(Refusal::Revoked("pass").into());
+        }
+        let mut table = self.plane.table_mut();
+        let (id, a, b, exp) = (claims.jti.into(), claims.a, claims.b, claims.exp);
+        table.open(Pass { id, a, b, exp, ways: Ways::Link(ix), token: None })?;
+        self.metrics().pairs.set(table.open_pairs() as i64);
+        Ok(table.is_attached(b))
+    }
+
+    /// A link is up. `None`: there is no room for another router.
+    pub(crate) fn link_up(&self, id: &EdgeRouterId, wire: Wire) -> Option<(RouterIx, u64)> {
+        let up = self.links.up(id, wire)?;
+        self.bump();
+        Some(up)
+    }
+
+    /// That link is down; those who can no longer reach each other are told.
+    pub(crate) fn link_down(&self, ix: RouterIx, epoch: u64) {
+        let attached = self.attached();
+        self.links.down(ix, epoch);
+        let cut = self.plane.table_mut().link_down(ix, epoch).unwrap_or_default();
+        for (here, there) in cut {
+            attached.tell(&[here], &gone_from_here(there));
+        }
+        drop(attached);
+        self.bump();
+    }
+
+    /// The router of this link says that a session is no longer attached there.
+    pub(crate) fn gone_there(&self, ix: RouterIx, epoch: u64, tag: Tag) {
+        let attached = self.attached();
+        let mut table = self.plane.table_mut();
+        let concerned = table.over_link(ix, tag);
+        if !concerned.is_empty() {
+            table.set_absent(ix, epoch, tag, true);
+        }
+        drop(table);
+        attached.tell(&concerned, &gone_from_here(tag));
+    }
+
+    /// The router of this link says that the identity of a session has attached there as another session.
+    pub(crate) fn restarted_there(&self, ix: RouterIx, tag: Tag) {
+        let attached = self.attached();
+        let concerned = self.plane.table().over_link(ix, tag);
+        attached.tell(&concerned, &restarted(tag));
     }
 
     /// The controller takes back passes and sessions.
@@ -219,11 +349,11 @@ impl Sessions {
         }
         self.metrics().pairs.set(table.open_pairs() as i64);
         drop(table);
-        for (tag, peers) in gone {
-            if let Some(session) = attached.sessions.remove(&tag) {
+        for (tag, others) in gone {
+            if let Some(session) = attached.remove(tag) {
                 session.connection.close(close::REFUSED, b"the session was revoked");
             }
-            attached.tell_gone(tag, &peers);
+            self.tell_others(&attached, &others, &gone_from_here(tag));
         }
         self.metrics().sessions.set(attached.sessions.len() as i64);
         drop(attached);
@@ -232,19 +362,23 @@ impl Sessions {
 
     /// Housekeeping, about once per second: forgets what has ended and closes sessions whose token has.
     pub(crate) fn sweep(&self, now: u64) {
-        let attached = self.attached();
+        self.links.sweep(now);
+        let mut attached = self.attached();
+        attached.identities.sweep(Instant::now());
         let mut table = self.plane.table_mut();
         table.expire(now);
         self.metrics().pairs.set(table.open_pairs() as i64);
         let outage = table.outage();
         drop(table);
+        self.plane.forget_quotas(|tag| attached.sessions.contains_key(&tag));
         for session in attached.sessions.values().filter(|s| !outage.honours(s.exp, now)) {
             session.connection.close(close::REFUSED, b"the session token has expired");
         }
     }
 
-    /// Follows the sessions to the addresses that their attach connections have now.
-    pub(crate) fn follow_addresses(&self) {
+    /// Follows the sessions and links to the addresses that their connections have now, and ends sessions that are silent.
+    pub(crate) fn follow(&self) {
+        self.links.follow_addresses();
         let mut attached = self.attached();
         for (tag, session) in &mut attached.sessions {
             let place = place_of(&session.connection);
@@ -253,6 +387,15 @@ impl Sessions {
                 session.seen = place;
                 self.plane.table_mut().moved(*tag, session.epoch, place);
                 tracing::debug!(%tag, "a session's address changed");
+            }
+            let was_quiet = session.silent >= QUIET_AFTER;
+            session.listen();
+            let quiet = session.silent >= QUIET_AFTER;
+            if quiet != was_quiet {
+                self.plane.table_mut().set_quiet(*tag, session.epoch, quiet);
+            }
+            if session.silent == SILENT_AFTER {
+                session.connection.close(close::GONE, b"silent");
             }
         }
     }
@@ -263,6 +406,7 @@ impl Sessions {
         for session in self.attached().sessions.values() {
             session.send(Message::Draining(Draining {}));
         }
+        self.links.drain();
         self.bump();
     }
 
@@ -281,9 +425,14 @@ impl Sessions {
         self.attached().sessions.len()
     }
 
-    /// Counts changes of [`Sessions::tags`] and [`Sessions::is_draining`].
+    /// Counts changes of [`Sessions::tags`], of the links that are up, and of [`Sessions::is_draining`].
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    fn tell_others(&self, attached: &Attached, others: &Others, notice: &Notice) {
+        attached.tell(&others.sessions, notice);
+        self.links.tell(&others.links, &notice.router);
     }
 
     fn bump(&self) {
@@ -291,15 +440,58 @@ impl Sessions {
     }
 }
 
+/// What a pass that was presented has opened.
+pub(crate) struct Opened {
+    /// The binder is attached here now.
+    pub(crate) here: bool,
+    /// Links that it leads over.
+    pub(crate) over: Vec<RouterIx>,
+    /// What is to be handed over them.
+    pub(crate) handed: Option<Handed>,
+}
+
+/// A notice, as nodes and as other routers hear it.
+struct Notice {
+    node: Message,
+    router: LinkWord,
+}
+
+fn gone_from_here(tag: Tag) -> Notice {
+    let gone = PeerGone { tag: tag.0.to_vec() };
+    Notice { node: Message::PeerGone(gone.clone()), router: LinkWord::PeerGone(gone) }
+}
+
+fn restarted(tag: Tag) -> Notice {
+    let restarted = PeerRestarted { tag: tag.0.to_vec() };
+    Notice { node: Message::PeerRestarted(restarted.clone()), router: LinkWord::PeerRestarted(restarted) }
+}
+
 impl Attached {
-    fn tell_gone(&self, tag: Tag, peers: &[Tag]) {
-        for session in peers.iter().filter_map(|peer| self.sessions.get(peer)) {
-            session.send(Message::PeerGone(PeerGone { tag: tag.0.to_vec() }));
+    fn tell(&self, sessions: &[Tag], notice: &Notice) {
+        for session in sessions.iter().filter_map(|tag| self.sessions.get(tag)) {
+            session.send(notice.node.clone());
         }
+    }
+
+    fn remove(&mut self, tag: Tag) -> Option<Session> {
+        let session = self.sessions.remove(&tag)?;
+        self.identities.detach(&session.identity, tag);
+        Some(session)
     }
 }
 
 impl Session {
+    /// Has anything authenticated come over its connection since the last look?
+    fn listen(&mut self) {
+        let frames = self.connection.stats().frame_rx;
+        let heard = frames.acks + frames.ping + frames.stream;
+        if heard == self.heard {
+            self.silent = self.silent.saturating_add(1);
+        } else {
+            (self.heard, self.silent) = (heard, 0);
+        }
+    }
+
     /// A notice: dropped if the node does not read what it is sent; it then finds out by itself, later.
     fn send(&self, message: Message) {
         if self.outbox.try_send(FromRouter { message: Some(message) }).is_err() {
@@ -308,6 +500,7 @@ impl Session {
     }
 }
 
-fn place_of(connection: &quinn::Connection) -> Place {
+/// Where the other end of a connection is now.
+pub(crate) fn place_of(connection: &quinn::Connection) -> Place {
     Place { address: connection.remote_address(), local_ip: connection.local_ip() }
 }

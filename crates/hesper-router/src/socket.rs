@@ -10,13 +10,14 @@ use crate::{
     judge::{Judge, Verdict},
     plane::Plane,
     replay::ReplayFilter,
+    send::{Batch, Sender},
     sessions::now_unix,
     split::{self, Run},
-    table::Place,
+    table::Table,
 };
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState},
+    udp::{RecvMeta, Transmit, UdpSocketState},
 };
 use std::{
     fmt,
@@ -26,7 +27,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{io::Interest, net::UdpSocket};
 
@@ -38,8 +39,6 @@ const BATCHES_PER_POLL: usize = 8;
 const MAX_FAULTS_IN_A_ROW: usize = 8;
 /// How long it rests.
 const FAULT_PAUSE: Duration = Duration::from_millis(50);
-/// The packet is longer than the link's MTU (`errno`).
-const EMSGSIZE: i32 = if cfg!(target_os = "linux") { 90 } else { 40 };
 
 /// See the module.
 pub(crate) struct RouterSocket {
@@ -99,66 +98,46 @@ impl RouterSocket {
     /// Sends on one buffer's datagrams and returns those that are for the router itself.
     fn forward(&self, batch: &Batch<'_>, source: SocketAddr, judge: &mut Judge<'_>) -> Vec<Range<usize>> {
         let mut mine = Vec::new();
+        let table = judge.table;
+        let sender = Sender {
+            metrics: &self.plane.metrics,
+            max_segments: self.state.max_gso_segments(),
+            send: |transmit: &Transmit<'_>| {
+                self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit))
+            },
+        };
         let mut verdicts = judge.of(source);
-        for Run { key, bytes, datagrams } in split::runs(batch.bytes, batch.stride, &mut verdicts) {
-            match key {
-                Verdict::To(place) => self.send_run(&Batch { bytes: &batch.bytes[bytes], ..*batch }, place),
-                Verdict::Mine => mine.push(bytes),
-                Verdict::Drop(reason) => self.plane.metrics.dropped(reason, datagrams),
+        for run in split::runs(batch.bytes, batch.stride, &mut verdicts) {
+            match run.key {
+                Verdict::To(place) => {
+                    let bytes = self.within_rate(&run, batch.stride, source, table);
+                    sender.run(&Batch { bytes: &batch.bytes[bytes], ..*batch }, place);
+                }
+                Verdict::Mine => mine.push(run.bytes),
+                Verdict::Drop(reason) => self.plane.metrics.dropped(reason, run.datagrams),
             }
         }
         mine
     }
 
-    fn send_run(&self, run: &Batch<'_>, to: Place) {
-        for piece in split::pieces(run.bytes.len(), run.stride, self.state.max_gso_segments()) {
-            self.send_piece(&Batch { bytes: &run.bytes[piece], ..*run }, to);
+    /// The part of a run that the sending session's rate lets through; the rest is dropped.
+    fn within_rate(
+        &self,
+        run: &Run<Verdict>,
+        stride: usize,
+        source: SocketAddr,
+        table: &Table,
+    ) -> Range<usize> {
+        let Some(mut quotas) = self.plane.quotas() else { return run.bytes.clone() };
+        // What comes over a link was counted at the first router.
+        let Some(from) = table.session_at(source) else { return run.bytes.clone() };
+        let admitted = quotas.admit(from, run.datagrams, stride, run.bytes.len(), Instant::now());
+        if admitted == run.datagrams {
+            return run.bytes.clone();
         }
+        self.plane.metrics.dropped(DropReason::RateLimited, run.datagrams - admitted);
+        run.bytes.start..run.bytes.start + admitted * stride
     }
-
-    /// One call for the whole piece; where the kernel or the network card does not cut it up, one per datagram.
-    fn send_piece(&self, piece: &Batch<'_>, to: Place) {
-        let datagrams = piece.bytes.len().div_ceil(piece.stride.max(1));
-        let reason = match self.send_once(piece, to) {
-            Ok(()) => {
-                self.plane.metrics.packets.inc_by(datagrams as u64);
-                self.plane.metrics.bytes.inc_by(piece.bytes.len() as u64);
-                return;
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => DropReason::SocketFull,
-            Err(_) if datagrams > 1 => {
-                for single in piece.bytes.chunks(piece.stride) {
-                    self.send_piece(&Batch { bytes: single, ..*piece }, to);
-                }
-                return;
-            }
-            Err(e) if e.raw_os_error() == Some(EMSGSIZE) => DropReason::TooBig,
-            Err(error) => {
-                tracing::debug!(%error, "a packet could not be forwarded");
-                DropReason::SendFailed
-            }
-        };
-        self.plane.metrics.dropped(reason, datagrams);
-    }
-
-    fn send_once(&self, piece: &Batch<'_>, to: Place) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: to.address,
-            ecn: piece.ecn,
-            contents: piece.bytes,
-            segment_size: (piece.bytes.len() > piece.stride).then_some(piece.stride),
-            src_ip: to.local_ip,
-        };
-        self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
-    }
-}
-
-/// Datagrams of `stride` bytes each, the last one maybe shorter, that belong together.
-#[derive(Clone, Copy)]
-struct Batch<'a> {
-    bytes: &'a [u8],
-    stride: usize,
-    ecn: Option<EcnCodepoint>,
 }
 
 /// Moves `ranges` to the front of the buffer; returns their length. The shape (all of one length but the last) stays.

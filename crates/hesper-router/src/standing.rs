@@ -1,20 +1,21 @@
 //! What the controller tells a router about itself, and how it is kept for a start without a controller.
 
+use crate::links::{MAX_PEERS, Peer};
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_pki::{
     digest,
     files::{self, FileError},
     token::Verifier,
 };
-use hesper_proto::control::{RouterState, TokenKey};
+use hesper_proto::control::{RouterPeer, RouterState, TokenKey};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// Size limit of the file.
-const MAX_FILE: u64 = 64 * 1024;
+/// Size limit of the file: as many other routers as are taken in.
+const MAX_FILE: u64 = 1 << 20;
 
 /// 32 bytes that are written as hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub(crate) struct Standing {
     pub(crate) knock_secret: Key32,
     /// Key id and Ed25519 public key.
     pub(crate) token_keys: Vec<(String, Key32)>,
+    /// The other routers, so that links come back without a controller.
+    #[serde(default)]
+    pub(crate) peers: Vec<Peer>,
     /// When the controller was last heard of, seconds since the epoch.
     pub(crate) last_contact: u64,
 }
@@ -90,6 +94,7 @@ impl Standing {
             tag: Tag::from_slice(&state.tag).ok_or(InvalidState("tag"))?,
             knock_secret: key32(&state.knock_secret).ok_or(InvalidState("knock secret"))?,
             token_keys,
+            peers: peers(state),
             last_contact: now,
         })
     }
@@ -125,6 +130,30 @@ fn token_key(key: &TokenKey) -> Result<(String, Key32), InvalidState> {
     Ok((key.kid.clone(), key32(&key.ed25519).ok_or(InvalidState("token key"))?))
 }
 
+/// The other routers. One that makes no sense costs its link and nothing else.
+fn peers(state: &RouterState) -> Vec<Peer> {
+    let usable = |peer: &RouterPeer| {
+        Some(Peer {
+            id: Some(&peer.router_id)
+                .filter(|id| !id.is_empty() && **id != state.router_id)
+                .map(EdgeRouterId::new)?,
+            name: peer.name.clone(),
+            addresses: peer.addresses.clone(),
+            tag: Tag::from_slice(&peer.tag)?,
+            knock_key_id: Tag::from_slice(&peer.knock_key_id)?,
+            knock_key: key32(&peer.knock_key)?,
+        })
+    };
+    let peers = state.peers.iter().filter_map(|peer| {
+        let usable = usable(peer);
+        if usable.is_none() {
+            tracing::warn!(router = %peer.router_id, "the controller names a router that makes no sense");
+        }
+        usable
+    });
+    peers.take(MAX_PEERS).collect()
+}
+
 fn key32(bytes: &[u8]) -> Option<Key32> {
     bytes.try_into().ok().map(Key32)
 }
@@ -140,7 +169,14 @@ mod tests {
             tag: b"a-router".to_vec(),
             knock_secret: vec![0xa5; 32],
             token_keys: vec![TokenKey { kid: "k".into(), ed25519: vec![7; 32] }],
-            peers: Vec::new(),
+            peers: vec![RouterPeer {
+                router_id: "r2".into(),
+                name: "two".into(),
+                addresses: vec!["192.0.2.1:3022".into()],
+                tag: b"router-2".to_vec(),
+                knock_key_id: vec![1; 8],
+                knock_key: vec![0xa5; 32],
+            }],
             trust: None,
         }
     }
@@ -158,6 +194,25 @@ mod tests {
         assert!(!format!("{standing:?}").contains("a5a5"));
         std::fs::write(&path, "{").unwrap();
         assert!(Standing::load(&path).unwrap_err().to_string().contains("state.json is damaged"));
+    }
+
+    #[test]
+    fn another_router_that_makes_no_sense_is_left_out() {
+        let mut state = state();
+        let good = state.peers[0].clone();
+        for spoil in [
+            (|p| p.router_id.clear()) as fn(&mut RouterPeer),
+            |p| p.router_id = "r1".into(),
+            |p| p.tag.push(1),
+            |p| p.knock_key_id.clear(),
+            |p| p.knock_key.clear(),
+        ] {
+            let mut peer = good.clone();
+            spoil(&mut peer);
+            state.peers.push(peer);
+        }
+        let standing = Standing::from_state(&state, 0).unwrap();
+        assert_eq!(standing.peers.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["r2"]);
     }
 
     #[test]

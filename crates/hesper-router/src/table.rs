@@ -1,24 +1,30 @@
 //! The forwarding table: which packets may pass and where they go. Pure: no socket, no clock, no lock.
 //!
-//! Three facts live here. A *session* is an attached node: its tag and the address that its attach connection has now. A *pair*
-//! is two tags with at least one live pass. The *own tag* is the router's. A packet passes if it comes from a session's address,
-//! names another session's tag, and the pair of the two is open: never to an address that a packet named, always to one from
-//! which an enrolled node attached.
+//! Five facts live here. A *session* is an attached node: its tag and the address that its attach connection has now. A *link*
+//! is another router: its id and the address that the link's connection has now, if it is up. A *pair* is two tags with at least
+//! one live pass (`pairs`): both here, or one here and the other behind links (`links`), best first. The *own tag* is the
+//! router's. A packet passes if it comes from a session's address, names the other side of an open pair, and that side is here
+//! or a link to it is up; or if it comes over a link and names a session here that has an open pair over this link. So it goes
+//! never to an address that a packet named, always to one from which an enrolled node or router proved itself, and never from
+//! one link to another.
+
+mod links;
+mod pairs;
 
 use crate::{drops::DropReason, outage::Outage};
-use hesper_model::id::Tag;
+use hesper_model::id::{EdgeRouterId, Tag};
+pub(crate) use links::{Link, RouterIx};
+#[cfg(test)]
+pub(crate) use pairs::MAX_PASSES_PER_SESSION;
+pub(crate) use pairs::{Full, Pass, Ways};
+use pairs::{Key, OpenPair, Pair};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
-/// Live passes that one dialer session may hold here: more than it has services to dial.
-pub(crate) const MAX_PASSES_PER_SESSION: usize = 4_096;
-/// Live passes in all, about 64 MB: a thousand nodes with 250 peers each.
-pub(crate) const MAX_PASSES: usize = 262_144;
-
-/// Where an attached node is: its address, and the local address that it reached us at (answers come from there).
+/// Where an attached node or another router is: its address, and the local address that it reached us at (answers come from
+/// there).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
@@ -30,57 +36,33 @@ pub(crate) struct Place {
 pub(crate) enum Route {
     /// Send it there, as it is.
     To(Place),
-    /// It is for the router itself. `known`: it came from an attached session's address.
+    /// It is for the router itself. `known`: it came from the address of an attached session or a link.
     Mine { known: bool },
     /// Drop and count.
     Drop(DropReason),
 }
 
-/// One pass, reduced to what forwarding needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pass {
-    pub(crate) id: Arc<str>,
-    /// The dialer, who presented it.
-    pub(crate) a: Tag,
-    /// The binder.
-    pub(crate) b: Tag,
-    /// Seconds since the epoch.
-    pub(crate) exp: u64,
+/// Who is to be told of a session's end: the other sides of its open pairs here, and the routers that have more of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Others {
+    pub(crate) sessions: Vec<Tag>,
+    pub(crate) links: Vec<RouterIx>,
 }
 
-/// Why a valid pass could not be taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Full {
-    /// This session's share is used up.
-    #[error("this session holds {MAX_PASSES_PER_SESSION} passes here already")]
-    Session,
-    /// The router's room is used up.
-    #[error("this router holds {MAX_PASSES} passes already")]
-    Router,
-}
-
-/// Two tags without order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Pair(Tag, Tag);
-
-impl Pair {
-    fn new(x: Tag, y: Tag) -> Self {
-        if x <= y { Self(x, y) } else { Self(y, x) }
-    }
+/// Whom an address belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Session(Tag),
+    Link(RouterIx),
 }
 
 #[derive(Debug)]
 struct Session {
     epoch: u64,
-    /// `None` once another session attached from the same address.
+    /// `None` once another session or a link is at the same address.
     place: Option<Place>,
-}
-
-#[derive(Debug)]
-struct OpenPair {
-    /// The latest expiry of its passes.
-    exp: u64,
-    passes: Vec<Arc<str>>,
+    /// Not heard of for so long that a way over a link is better.
+    quiet: bool,
 }
 
 /// See the module.
@@ -89,15 +71,19 @@ pub(crate) struct Table {
     own: Option<Tag>,
     outage: Outage,
     sessions: HashMap<Tag, Session>,
-    by_address: HashMap<SocketAddr, Tag>,
+    links: Vec<Link>,
+    by_router: HashMap<EdgeRouterId, RouterIx>,
+    by_address: HashMap<SocketAddr, Source>,
     pairs: HashMap<Pair, OpenPair>,
-    passes: HashMap<Arc<str>, Pass>,
+    passes: BTreeMap<Key, Pass>,
     /// The same by their end, the next one first.
-    by_expiry: BTreeSet<(u64, Arc<str>)>,
+    by_expiry: BTreeSet<(u64, Key)>,
     /// The other sides of a tag's open pairs.
     peers: HashMap<Tag, BTreeSet<Tag>>,
-    /// Number of live passes per dialer.
-    held: HashMap<Tag, usize>,
+    /// Number of live passes per dialer, by who presented them.
+    held: HashMap<(Tag, Option<RouterIx>), usize>,
+    /// Number of live passes that are handed over links.
+    handed: usize,
 }
 
 impl Table {
@@ -107,12 +93,15 @@ impl Table {
             own: None,
             outage: Outage::new(outage_grace_secs),
             sessions: HashMap::new(),
+            links: Vec::new(),
+            by_router: HashMap::new(),
             by_address: HashMap::new(),
             pairs: HashMap::new(),
-            passes: HashMap::new(),
+            passes: BTreeMap::new(),
             by_expiry: BTreeSet::new(),
             peers: HashMap::new(),
             held: HashMap::new(),
+            handed: 0,
         }
     }
 
@@ -137,13 +126,37 @@ impl Table {
         if self.own == Some(to) {
             return Route::Mine { known: from.is_some() };
         }
-        let Some(from) = from else { return Route::Drop(DropReason::UnknownSource) };
-        let open = self.pairs.get(&Pair::new(*from, to)).is_some_and(|p| self.outage.honours(p.exp, now));
-        match (self.sessions.get(&to), open) {
-            (Some(Session { place: Some(place), .. }), true) => Route::To(*place),
-            (_, true) => Route::Drop(DropReason::DestinationNotAttached),
-            (Some(_), false) => Route::Drop(DropReason::PairClosed),
-            (None, false) => Route::Drop(DropReason::UnknownTag),
+        match from {
+            Some(Source::Session(from)) => self.session_route(*from, to, now),
+            Some(Source::Link(link)) => self.link_route(*link, to, now),
+            None => Route::Drop(DropReason::UnknownSource),
+        }
+    }
+
+    fn session_route(&self, from: Tag, to: Tag, now: u64) -> Route {
+        let session = self.sessions.get(&to);
+        let Some(pair) = self.pairs.get(&Pair::new(from, to)) else {
+            return Route::Drop(closed(session));
+        };
+        let direct = self.outage.honours(pair.direct, now);
+        let here = session.filter(|_| direct).and_then(|s| Some((s.place?, s.quiet)));
+        if let Some((place, false)) = here {
+            return Route::To(place);
+        }
+        let mut ways = pair.over.iter().filter(|w| w.to == to && self.outage.honours(w.exp, now)).peekable();
+        let open = direct || ways.peek().is_some();
+        match (self.best(ways.map(|w| w.link), to), here) {
+            (Some(place), _) | (None, Some((place, _))) => Route::To(place),
+            (None, None) if open => Route::Drop(DropReason::DestinationNotAttached),
+            (None, None) => Route::Drop(closed(session)),
+        }
+    }
+
+    /// The session whose address this is.
+    pub(crate) fn session_at(&self, address: SocketAddr) -> Option<Tag> {
+        match self.by_address.get(&address) {
+            Some(Source::Session(tag)) => Some(*tag),
+            _ => None,
         }
     }
 
@@ -153,99 +166,48 @@ impl Table {
         if self.sessions.get(&tag).is_some_and(|s| s.epoch > epoch) {
             return;
         }
-        self.release_address(tag);
-        self.sessions.insert(tag, Session { epoch, place: None });
-        self.take_address(tag, place);
+        self.release_address(Source::Session(tag));
+        self.sessions.insert(tag, Session { epoch, place: None, quiet: false });
+        self.take_address(Source::Session(tag), place);
     }
 
     /// The session's attach connection is now seen at `place`. False: nothing changed, or it is no longer that session.
     pub(crate) fn moved(&mut self, tag: Tag, epoch: u64, place: Place) -> bool {
         match self.sessions.get(&tag) {
             Some(s) if s.epoch == epoch && s.place != Some(place) => {
-                self.release_address(tag);
-                self.take_address(tag, place);
+                self.release_address(Source::Session(tag));
+                self.take_address(Source::Session(tag), place);
                 true
             }
             _ => false,
         }
     }
 
-    /// The session's attach connection ended. Returns the tags that had an open pair with it, to be told; `None` if another
-    /// connection has replaced it meanwhile. Its pairs stay until their passes end: it may come back.
-    pub(crate) fn detach(&mut self, tag: Tag, epoch: u64) -> Option<Vec<Tag>> {
+    /// The session has not been heard of lately, or is heard of again.
+    pub(crate) fn set_quiet(&mut self, tag: Tag, epoch: u64, quiet: bool) {
+        if let Some(session) = self.sessions.get_mut(&tag).filter(|s| s.epoch == epoch) {
+            session.quiet = quiet;
+        }
+    }
+
+    /// The session's attach connection ended. Returns who is to be told; `None` if another connection has replaced it
+    /// meanwhile. Its pairs stay until their passes end: it may come back.
+    pub(crate) fn detach(&mut self, tag: Tag, epoch: u64) -> Option<Others> {
         if self.sessions.get(&tag)?.epoch != epoch {
             return None;
         }
-        self.release_address(tag);
+        self.release_address(Source::Session(tag));
         self.sessions.remove(&tag);
-        Some(self.peers_of(tag))
+        Some(self.others(tag))
     }
 
-    /// Opens the pair of a verified pass, or holds it open longer. The same id again replaces what it said before.
-    pub(crate) fn open(&mut self, pass: Pass) -> Result<(), Full> {
-        self.revoke_pass(&pass.id);
-        if self.held.get(&pass.a).is_some_and(|n| *n >= MAX_PASSES_PER_SESSION) {
-            return Err(Full::Session);
-        }
-        if self.passes.len() >= MAX_PASSES {
-            return Err(Full::Router);
-        }
-        let pair =
-            self.pairs.entry(Pair::new(pass.a, pass.b)).or_insert(OpenPair { exp: 0, passes: Vec::new() });
-        pair.exp = pair.exp.max(pass.exp);
-        pair.passes.push(pass.id.clone());
-        self.peers.entry(pass.a).or_default().insert(pass.b);
-        self.peers.entry(pass.b).or_default().insert(pass.a);
-        *self.held.entry(pass.a).or_default() += 1;
-        self.by_expiry.insert((pass.exp, pass.id.clone()));
-        self.passes.insert(pass.id.clone(), pass);
-        Ok(())
-    }
-
-    /// A pass ended before its time. True if it was live here.
-    pub(crate) fn revoke_pass(&mut self, id: &str) -> bool {
-        let Some(pass) = self.passes.remove(id) else { return false };
-        self.by_expiry.remove(&(pass.exp, pass.id.clone()));
-        if let Some(held) = self.held.get_mut(&pass.a) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&pass.a);
-            }
-        }
-        let key = Pair::new(pass.a, pass.b);
-        let Some(pair) = self.pairs.get_mut(&key) else { return true };
-        pair.passes.retain(|p| **p != *id);
-        pair.exp = pair.passes.iter().filter_map(|p| Some(self.passes.get(p)?.exp)).max().unwrap_or(0);
-        if pair.passes.is_empty() {
-            self.pairs.remove(&key);
-            self.forget_peer(pass.a, pass.b);
-            self.forget_peer(pass.b, pass.a);
-        }
-        true
-    }
-
-    /// A session must go, attached or not, with every pair it is part of. Returns the tags that had a pair with it.
-    pub(crate) fn revoke_session(&mut self, tag: Tag) -> Vec<Tag> {
-        let peers = self.peers_of(tag);
-        for peer in &peers {
-            let passes = self.pairs.get(&Pair::new(tag, *peer)).map(|p| p.passes.clone()).unwrap_or_default();
-            for pass in passes {
-                self.revoke_pass(&pass);
-            }
-        }
-        self.release_address(tag);
+    /// A session must go, attached or not, with every pair it is part of. Returns who is to be told.
+    pub(crate) fn revoke_session(&mut self, tag: Tag) -> Others {
+        let others = self.others(tag);
+        self.close_pairs_of(tag);
+        self.release_address(Source::Session(tag));
         self.sessions.remove(&tag);
-        peers
-    }
-
-    /// Forgets passes that are no longer honoured at `now`. [`Table::route`] does not depend on it.
-    pub(crate) fn expire(&mut self, now: u64) {
-        // What ends later is honoured longer, outage or not.
-        while let Some((exp, id)) = self.by_expiry.first().cloned()
-            && !self.outage.honours(exp, now)
-        {
-            self.revoke_pass(&id);
-        }
+        others
     }
 
     /// Is this session attached here now?
@@ -260,42 +222,40 @@ impl Table {
         tags
     }
 
-    /// Number of open pairs.
-    pub(crate) fn open_pairs(&self) -> usize {
-        self.pairs.len()
-    }
-
-    fn peers_of(&self, tag: Tag) -> Vec<Tag> {
-        self.peers.get(&tag).map(|p| p.iter().copied().collect()).unwrap_or_default()
-    }
-
-    fn forget_peer(&mut self, of: Tag, peer: Tag) {
-        if let Some(peers) = self.peers.get_mut(&of) {
-            peers.remove(&peer);
-            if peers.is_empty() {
-                self.peers.remove(&of);
-            }
+    fn place_mut(&mut self, source: Source) -> Option<&mut Option<Place>> {
+        match source {
+            Source::Session(tag) => self.sessions.get_mut(&tag).map(|s| &mut s.place),
+            Source::Link(ix) => self.links.get_mut(ix.0 as usize).map(|l| &mut l.place),
         }
     }
 
-    fn release_address(&mut self, tag: Tag) {
-        if let Some(place) = self.sessions.get_mut(&tag).and_then(|s| s.place.take()) {
+    fn release_address(&mut self, source: Source) {
+        if let Some(place) = self.place_mut(source).and_then(Option::take) {
             self.by_address.remove(&place.address);
         }
     }
 
-    fn take_address(&mut self, tag: Tag, place: Place) {
-        if let Some(before) = self.by_address.insert(place.address, tag)
-            && let Some(session) = self.sessions.get_mut(&before)
+    fn take_address(&mut self, source: Source, place: Place) {
+        if let Some(before) = self.by_address.insert(place.address, source)
+            && let Some(place) = self.place_mut(before)
         {
-            session.place = None;
+            *place = None;
         }
-        if let Some(session) = self.sessions.get_mut(&tag) {
-            session.place = Some(place);
+        if let Some(own) = self.place_mut(source) {
+            *own = Some(place);
         }
     }
 }
 
+fn closed(session: Option<&Session>) -> DropReason {
+    match session {
+        Some(_) => DropReason::PairClosed,
+        None => DropReason::UnknownTag,
+    }
+}
+
+#[cfg(test)]
+mod link_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::serve::{
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use hesper_controller::home::DEFAULT_PORT;
-use hesper_router::RunOptions;
+use hesper_router::{RunOptions, SessionRate};
 use rand::Rng as _;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -163,6 +163,10 @@ pub(crate) struct RunRouterArgs {
     /// Honour lapsed passes for so many seconds while no controller can be reached; 0 = not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     outage_grace: u64,
+    /// Most that each attached node may send through it, like 100Mbit, 20000pps or 100Mbit,20000pps; what is more is dropped
+    /// [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    max_session_rate: Option<SessionRate>,
 }
 
 /// What may stand before the port of an address that nodes are given.
@@ -196,6 +200,7 @@ impl RouterCommand {
                     advertise: args.advertise,
                     metrics: args.metrics,
                     outage_grace: Duration::from_secs(args.outage_grace),
+                    max_session_rate: args.max_session_rate.unwrap_or_default(),
                 };
                 router::run(&args.home, options).await
             }
@@ -232,6 +237,9 @@ pub(crate) struct QuickstartArgs {
     /// Start no router
     #[arg(long)]
     no_router: bool,
+    /// Most that each attached node may send through the router, like 100Mbit or 20000pps [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    max_session_rate: Option<SessionRate>,
     /// Make everything and leave
     #[arg(long, requires = "home")]
     configure_and_exit: bool,
@@ -253,6 +261,7 @@ impl QuickstartArgs {
             trust_domain: self.trust_domain,
             instance_id: self.instance_id,
             no_router: self.no_router,
+            max_session_rate: self.max_session_rate.unwrap_or_default(),
             configure_and_exit: self.configure_and_exit,
         };
         quickstart::run(&options).await

@@ -10,6 +10,7 @@ use crate::{
 use anyhow::{Context as _, Result, bail, ensure};
 use hesper_model::entity::Kind;
 use hesper_pki::{identity_file::IdentityFile, tls};
+use hesper_router::SessionRate;
 use hesper_sdk::Context;
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -53,6 +54,7 @@ impl Network {
             trust_domain: None,
             instance_id: "demo".to_owned(),
             no_router: false,
+            max_session_rate: SessionRate::default(),
             configure_and_exit: false,
         };
         let running = quickstart::start(&directory.join("network"), &options).await?;

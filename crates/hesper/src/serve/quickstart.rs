@@ -10,7 +10,7 @@ use crate::{cli::serve::Administrator, output};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{bootstrap, home};
 use hesper_pki::files;
-use hesper_router::{Router, RouterHome, RunOptions};
+use hesper_router::{Router, RouterHome, RunOptions, SessionRate};
 use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) instance_id: String,
     /// No router.
     pub(crate) no_router: bool,
+    /// The rate at which each attached node may send through the router.
+    pub(crate) max_session_rate: SessionRate,
     /// Make everything and leave.
     pub(crate) configure_and_exit: bool,
 }
@@ -210,8 +212,9 @@ async fn prepare(home: &Path, options: &Options) -> Result<Option<String>> {
 fn router_options(ctrl_address: &str, options: &Options) -> Result<(RunOptions, Option<String>)> {
     let address = options.router_address.as_deref().unwrap_or(ctrl_address);
     let mut listen = listen_address(address, options.router_port.unwrap_or(DEFAULT_ROUTER_PORT));
+    let run = |listen| RunOptions { max_session_rate: options.max_session_rate, ..RunOptions::new(listen) };
     if listen.port() == 0 && listen.ip().is_loopback() {
-        return Ok((RunOptions::new(listen), None));
+        return Ok((run(listen), None));
     }
     if listen.port() == 0 {
         // The address to advertise must name the port before the router listens on it.
@@ -220,7 +223,7 @@ fn router_options(ctrl_address: &str, options: &Options) -> Result<(RunOptions, 
         listen.set_port(free.port());
     }
     let advertised = host_port(address, listen.port());
-    Ok((RunOptions { advertise: vec![advertised.clone()], ..RunOptions::new(listen) }, Some(advertised)))
+    Ok((RunOptions { advertise: vec![advertised.clone()], ..run(listen) }, Some(advertised)))
 }
 
 async fn attached(controller: &hesper_controller::Running, router: &str) {

@@ -1,0 +1,113 @@
+//! Who comes in: a node that attaches, or another router that opens a link. Both knock and both prove themselves; the certificate
+//! tells them apart.
+
+use crate::{
+    attach::{AttachError, Node},
+    link::{self, Accepted, LinkError},
+    metrics::AttachOutcome,
+    sessions::{AdmitError, MAX_SESSIONS, Sessions},
+};
+use hesper_overlay::{
+    cid::KNOCK_LEN,
+    transport::{HANDSHAKE_DEADLINE, close},
+};
+use hesper_pki::{CertificateDer, credentials::PeerIdentity, spiffe::SpiffeId};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming};
+use std::sync::Arc;
+use tokio::{sync::Semaphore, time::timeout};
+
+/// Handshakes at the same time; what comes beyond waits for its next packet.
+const MAX_HANDSHAKES: usize = 1_024;
+
+/// Accepts nodes and routers until the endpoint ends.
+pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    while let Some(incoming) = endpoint.accept().await {
+        // The socket lets a first packet through only with a verified knock. Anything else that QUIC takes for a new
+        // connection is a late packet of an old one: not answered.
+        if incoming.orig_dst_cid().len() != KNOCK_LEN || sessions.is_draining() {
+            incoming.ignore();
+            continue;
+        }
+        let room = sessions.session_count() < MAX_SESSIONS;
+        let Some(permit) = handshakes.clone().try_acquire_owned().ok().filter(|_| room) else {
+            sessions.metrics().attach(AttachOutcome::Full);
+            incoming.ignore();
+            continue;
+        };
+        let sessions = sessions.clone();
+        tokio::spawn(async move {
+            let entered = timeout(HANDSHAKE_DEADLINE, enter(&sessions, incoming)).await;
+            drop(permit);
+            let entered = entered.unwrap_or(Err(EnterError::Timeout));
+            sessions.metrics().attach(outcome(&entered));
+            match entered {
+                Ok(Entered::Node(node)) => node.serve(&sessions).await,
+                Ok(Entered::Router(router)) => router.serve(&sessions).await,
+                Err(error) => {
+                    tracing::info!(error = &error as &dyn std::error::Error, "somebody is not let in");
+                }
+            }
+        });
+    }
+}
+
+enum Entered {
+    Node(Node),
+    Router(Accepted),
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, thiserror::Error)]
+enum EnterError {
+    #[error("the handshake failed")]
+    Handshake(#[from] ConnectionError),
+    #[error("the handshake took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
+    Timeout,
+    #[error("the certificate names nobody")]
+    Certificate,
+    #[error("{0} comes too often")]
+    TooOften(SpiffeId, #[source] AdmitError),
+    #[error("the node {0} is not attached")]
+    Node(SpiffeId, #[source] AttachError),
+    #[error("no link with the router {0}")]
+    Router(SpiffeId, #[source] LinkError),
+}
+
+fn outcome(entered: &Result<Entered, EnterError>) -> AttachOutcome {
+    match entered {
+        Ok(Entered::Node(_)) => AttachOutcome::Accepted,
+        Ok(Entered::Router(_)) => AttachOutcome::Linked,
+        Err(EnterError::Handshake(_) | EnterError::Certificate) => AttachOutcome::HandshakeFailed,
+        Err(EnterError::Timeout) => AttachOutcome::Timeout,
+        Err(EnterError::TooOften(..)) => AttachOutcome::Limited,
+        Err(EnterError::Node(_, error)) => error.outcome(),
+        Err(EnterError::Router(_, LinkError::NotWanted(_))) => AttachOutcome::Refused,
+        Err(EnterError::Router(_, LinkError::Closed(_))) => AttachOutcome::HandshakeFailed,
+        Err(EnterError::Router(..)) => AttachOutcome::Protocol,
+    }
+}
+
+async fn enter(sessions: &Sessions, incoming: Incoming) -> Result<Entered, EnterError> {
+    let connection = incoming.accept()?.await?;
+    let peer = peer_of(&connection).ok_or(EnterError::Certificate)?;
+    if let Err(error) = sessions.handshake(&peer) {
+        connection.close(close::REFUSED, error.to_string().as_bytes());
+        return Err(EnterError::TooOften(peer.id, error));
+    }
+    if link::is_router(&peer) {
+        let accepted = Accepted::new(sessions, connection, &peer).await;
+        return accepted.map(Entered::Router).map_err(|error| EnterError::Router(peer.id, error));
+    }
+    let id = peer.id.clone();
+    Node::attach(sessions, connection, peer)
+        .await
+        .map(Entered::Node)
+        .map_err(|error| EnterError::Node(id, error))
+}
+
+/// Whom the handshake proved: the leaf of the node's chain.
+fn peer_of(connection: &Connection) -> Option<PeerIdentity> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    PeerIdentity::of(chain.first()?).ok()
+}
