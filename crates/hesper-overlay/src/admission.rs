@@ -10,7 +10,7 @@
 
 use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_pki::token::{GrantClaims, TokenError, Verifier};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How long a revocation is remembered, seconds: longer than any grant lives.
 const REMEMBER_REVOKED_SECS: u64 = 3600;
@@ -316,6 +316,11 @@ impl Admission {
     /// The session at the other end of a connection; `None` until a grant was admitted on it.
     pub fn tag(&self, peer: PeerId) -> Option<Tag> {
         self.tags.get(&peer).copied()
+    }
+
+    /// Ids of the grants that streams live by.
+    pub fn grants(&self) -> HashSet<&str> {
+        self.streams.values().map(|live| live.grant.as_str()).collect()
     }
 
     /// Streams now open.

@@ -49,6 +49,8 @@ struct State {
     admission: Admission,
     handles: HashMap<StreamId, StreamHandle>,
     listeners: HashMap<TerminatorId, mpsc::Sender<Arrival>>,
+    /// The tokens of the grants that streams live by, by the grants' ids.
+    tokens: HashMap<String, String>,
     /// Connections of each dialing identity.
     peers: HashMap<IdentityId, usize>,
     next: u64,
@@ -108,6 +110,7 @@ impl Gate {
             admission: Admission::new(me, outage_grace.as_secs()),
             handles: HashMap::new(),
             listeners: HashMap::new(),
+            tokens: HashMap::new(),
             peers: HashMap::new(),
             next: 1,
         }))
@@ -155,9 +158,17 @@ impl Gate {
         let handles = {
             let mut state = self.lock();
             let ended = state.admission.expire(unix_now());
+            state.forget_tokens();
             state.take(&ended)
         };
         end(handles, StreamError::Expired);
+    }
+
+    /// The grants that streams live by, as their dialers presented them.
+    pub(crate) fn grants(&self) -> Vec<String> {
+        let mut state = self.lock();
+        state.forget_tokens();
+        state.tokens.values().cloned().collect()
     }
 
     pub(crate) fn streams(&self) -> usize {
@@ -202,6 +213,12 @@ impl Gate {
 }
 
 impl State {
+    /// Those that no stream lives by any more.
+    fn forget_tokens(&mut self) {
+        let live = self.admission.grants();
+        self.tokens.retain(|id, _| live.contains(id.as_str()));
+    }
+
     fn take(&mut self, ended: &[StreamId]) -> Vec<StreamHandle> {
         ended.iter().filter_map(|id| self.handles.remove(id)).collect()
     }
@@ -368,6 +385,7 @@ impl Caller {
         state.admission.admit(now, id, (self.id, &self.dialer), target, &claims)?;
         self.line.set_tag(claims.tag);
         state.handles.insert(id, stream.handle());
+        state.tokens.entry(claims.jti).or_insert_with(|| grant.to_owned());
         state.listeners.get(target.1).cloned().ok_or_else(|| Rejection::NotBound(target.1.clone()))
     }
 
@@ -393,7 +411,10 @@ impl Caller {
         let now = unix_now();
         let claims = Admission::verify(&node.verifier(), &renewal.grant, now, node.gate.frozen_clock(now))?;
         let target = (&ServiceId::new(&renewal.service_id), &TerminatorId::new(&renewal.terminator_id));
-        node.gate.lock().admission.renew(now, (self.id, &self.dialer), target, &claims)
+        let mut state = node.gate.lock();
+        state.admission.renew(now, (self.id, &self.dialer), target, &claims)?;
+        state.tokens.insert(claims.jti, renewal.grant.clone());
+        Ok(())
     }
 }
 

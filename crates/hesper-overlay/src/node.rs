@@ -273,6 +273,11 @@ impl Node {
         self.inner.gate.revoke_all();
     }
 
+    /// The grants (tokens) that incoming streams live by: a controller that was started again has forgotten them.
+    pub fn hosted_grants(&self) -> Vec<String> {
+        self.inner.gate.grants()
+    }
+
     /// Streams open now: dialed from here, and hosted here.
     pub fn streams(&self) -> (usize, usize) {
         (self.inner.peers.streams(), self.inner.gate.streams())

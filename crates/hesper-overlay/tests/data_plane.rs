@@ -345,13 +345,15 @@ async fn a_stream_ends_when_its_grant_lapses_unless_renewed() {
     let (kept, mut kept_b) = tokio::join!(peer.open(header, Box::new(()), LONG), accept);
     let mut kept = kept.unwrap();
     let (grant, _) = pair.world.grant(&pair.a, &pair.b, "t2", 300);
-    peer.renew(RenewGrant { service_id: "svc".into(), terminator_id: "t2".into(), grant });
+    assert_eq!(pair.b.node.hosted_grants().len(), 2);
+    peer.renew(RenewGrant { service_id: "svc".into(), terminator_id: "t2".into(), grant: grant.clone() });
     let ended = timeout(LONG, a.read(&mut [0; 1])).await.unwrap().unwrap_err();
     assert!(matches!(typed(&ended), StreamError::Expired), "{ended}");
     kept.write_all(b"still").await.unwrap();
     let mut buf = [0; 5];
     kept_b.read_exact(&mut buf).await.unwrap();
     assert_eq!(&buf, b"still");
+    assert_eq!(pair.b.node.hosted_grants(), [grant], "what the stream that is left lives by");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use hesper_overlay::{
 };
 use hesper_pki::token::Verifier;
 use hesper_proto::control::{
-    AttachPoint, Attached, AttachedRouter, NodeHello, NodeReport, NodeSession, NodeState, NodeUpdate,
+    AttachPoint, Attached, AttachedRouter, Hosted, NodeHello, NodeReport, NodeSession, NodeState, NodeUpdate,
     Revoked, TokenKey, node_report, node_update,
 };
 use std::{
@@ -32,6 +32,8 @@ const FIRST_UPDATE: Duration = Duration::from_secs(10);
 const LASTING: Duration = Duration::from_secs(10);
 /// How long grants that lapse during an outage of the controller are honoured.
 const OUTAGE_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Grants in one report (see the protocol).
+const HOSTED_IN_ONE: usize = 64;
 /// How long a replaced node may go on for its streams: no grant lives longer.
 const RETIREMENT: Duration = Duration::from_secs(600);
 
@@ -113,6 +115,7 @@ async fn run(
     token: &mut String,
 ) -> Status {
     let watch = inner.session.borrow().as_ref().map_or(0, |s| s.watch) + 1;
+    report_hosted(inner, reports.clone());
     let mut attached = inner.attached.subscribe();
     attached.mark_changed();
     let mut trusting = inner.keeper.trusting();
@@ -158,9 +161,26 @@ async fn run(
     }
 }
 
+/// Tells the controller by which grants others have streams here: if it was started again, it has forgotten them and could not revoke them.
+fn report_hosted(inner: &Inner, reports: mpsc::Sender<NodeReport>) {
+    let grants: Vec<String> = inner.nodes().iter().flat_map(|n| n.hosted_grants()).collect();
+    inner.spawn(async move {
+        for grants in grants.chunks(HOSTED_IN_ONE) {
+            let hosted = Hosted { grants: grants.to_vec() };
+            if reports.send(NodeReport { report: Some(node_report::Report::Hosted(hosted)) }).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
 fn attached_routers(states: &[AttachState]) -> Vec<AttachedRouter> {
     let attached = states.iter().filter(|s| s.attached);
-    attached.map(|s| AttachedRouter { router_id: s.router_id.clone(), rtt_micros: 0 }).collect()
+    let report = |s: &AttachState| AttachedRouter {
+        router_id: s.router_id.clone(),
+        rtt_micros: s.rtt.as_micros().try_into().unwrap_or(u32::MAX),
+    };
+    attached.map(report).collect()
 }
 
 fn revoke(inner: &Inner, revoked: &Revoked) {
@@ -224,6 +244,7 @@ fn node(inner: &Arc<Inner>, session: &NodeSession) -> Result<Arc<Node>, String> 
         tracing::info!(session = %tag, "a new session replaces the old one");
         retire(inner, old);
     }
+    inner.spawn(renew::find_ways(Arc::downgrade(inner), node.clone()));
     let (weak, mut states) = (Arc::downgrade(inner), node.attached());
     inner.spawn(async move {
         while states.changed().await.is_ok() {

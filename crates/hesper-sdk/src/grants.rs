@@ -138,6 +138,8 @@ pub(crate) struct Lease {
     /// Not to be used for new dials: revoked, refused, or its host is gone.
     spent: AtomicBool,
     revoked: AtomicBool,
+    /// The controller is being asked for other ways.
+    pub(crate) renewing: AtomicBool,
     streams: Mutex<Vec<Watched>>,
     renewal: Mutex<Renewal>,
 }
@@ -175,6 +177,7 @@ impl Lease {
             presented: AtomicBool::new(false),
             spent: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
+            renewing: AtomicBool::new(false),
             streams: Mutex::default(),
             renewal: Mutex::new(Renewal::done(watch)),
         })

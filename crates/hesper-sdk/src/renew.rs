@@ -5,10 +5,16 @@ use crate::{
     idle,
     inner::{Inner, Session, call, unix_now},
 };
-use hesper_overlay::passes::Pass;
+use hesper_overlay::{node::Node, passes::Pass};
 use hesper_proto::{control::DialRequest, overlay::RenewGrant};
 use rand::Rng;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::Ordering::{AcqRel, Release},
+    },
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// How often leases are looked at for renewal.
@@ -99,12 +105,39 @@ pub(crate) fn reroute(inner: &Arc<Inner>, grant_ids: &[String]) {
     let Some(session) = inner.session.borrow().clone() else { return };
     let leases = inner.leases.with_grants(grant_ids);
     tracing::debug!(grants = grant_ids.len(), leases = leases.len(), "other paths are known");
+    renew_soon(inner, &session, leases);
+}
+
+/// Asks for other ways to the peers that cannot be reached by those known, for as long as the node lives.
+pub(crate) async fn find_ways(inner: Weak<Inner>, node: Arc<Node>) {
+    let mut lost = node.without_path();
+    drop(node);
+    loop {
+        let Ok(tags) = lost.wait_for(|tags| !tags.is_empty()).await.map(|tags| tags.clone()) else { return };
+        let Some(inner) = inner.upgrade() else { return };
+        let session = inner.session.borrow().clone();
+        if let Some(session) = session.filter(|s| s.connected) {
+            let mut leases = inner.leases.all();
+            leases.retain(|l| tags.contains(&l.binder_tag) && !l.is_spent());
+            renew_soon(&inner, &session, leases);
+        }
+        drop(inner);
+        sleep(KEEP_EVERY).await;
+    }
+}
+
+fn renew_soon(inner: &Arc<Inner>, session: &Session, leases: Vec<Arc<Lease>>) {
     for lease in leases.into_iter().filter(|l| Arc::ptr_eq(&l.node, &session.node)) {
+        // One question at a time about each.
+        if lease.renewing.swap(true, AcqRel) {
+            continue;
+        }
         let (inner, session) = (inner.clone(), session.clone());
         let wait = REROUTE_SPREAD.mul_f64(rand::rng().random());
         tokio::spawn(async move {
             sleep(wait).await;
             renew(&inner, &session, &lease).await;
+            lease.renewing.store(false, Release);
         });
     }
 }
