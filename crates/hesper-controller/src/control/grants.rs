@@ -47,7 +47,6 @@ pub(crate) enum Reach {
         told: usize,
     },
     /// Unknown, because the controller that issued it is gone: any of these routers may carry it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for grants that binders report"))]
     Anywhere(Arc<BTreeSet<EdgeRouterId>>),
 }
 
@@ -145,7 +144,18 @@ pub(crate) struct Ledger {
     entries: HashMap<String, Entry>,
     by_expiry: BTreeSet<(u64, String)>,
     per_dialer: HashMap<IdentityId, usize>,
+    /// The grant issued last for each lease.
+    newest: HashMap<Lease, String>,
     refused: u64,
+}
+
+/// What a dialer renews: its way to one host for one service.
+type Lease = (Tag, Tag, ServiceId);
+
+impl Grant {
+    fn lease(&self) -> Lease {
+        (self.dialer_tag, self.binder_tag, self.pair.service.clone())
+    }
 }
 
 impl Ledger {
@@ -167,6 +177,9 @@ impl Ledger {
         }
         *self.per_dialer.entry(grant.pair.dialer.clone()).or_default() += 1;
         self.by_expiry.insert((grant.expires_at, grant.id.clone()));
+        if matches!(grant.reach, Reach::Paths { .. }) {
+            self.newest.insert(grant.lease(), grant.id.clone());
+        }
         let entry = Entry { revoked: None, closed: BTreeSet::new(), grant };
         self.entries.insert(entry.grant.id.clone(), entry);
         Ok(())
@@ -175,6 +188,10 @@ impl Ledger {
     /// Forgets a grant that was never given out.
     pub(crate) fn withdraw(&mut self, id: &str) {
         let Some(entry) = self.entries.remove(id) else { return };
+        let lease = entry.grant.lease();
+        if self.newest.get(&lease).is_some_and(|newest| newest == id) {
+            self.newest.remove(&lease);
+        }
         self.by_expiry.remove(&(entry.grant.expires_at, entry.grant.id));
         if let Some(n) = self.per_dialer.get_mut(&entry.grant.pair.dialer) {
             *n -= 1;
@@ -196,19 +213,35 @@ impl Ledger {
 
     /// Decides every live grant again. What is denied now is revoked: each revocation is returned once.
     pub(crate) fn recheck(&mut self, model: &Model) -> Vec<Revocation> {
-        let mut judged: HashMap<Pair, Result<Ends, String>> = HashMap::new();
-        let mut revocations = Vec::new();
-        for entry in self.entries.values_mut().filter(|e| e.revoked.is_none()) {
-            let allowed = judged.entry(entry.grant.pair.clone()).or_insert_with_key(|pair| {
-                judge(model, pair).map(|(_, ends)| ends).map_err(|rule| rule.to_string())
-            });
-            revocations.extend(match allowed {
-                Err(reason) => entry.revoke(reason),
-                Ok(allowed) => entry.keep_routers(allowed),
-            });
-        }
+        let mut judged = Judged::default();
+        let live = self.entries.values_mut().filter(|e| e.revoked.is_none());
+        let mut revocations: Vec<_> = live.filter_map(|entry| entry.recheck(model, &mut judged)).collect();
         revocations.sort_by(|a, b| a.id.cmp(&b.id));
         revocations
+    }
+
+    /// Records grants of before a restart, which a binder has reported, and decides them. Those known already are left alone,
+    /// and those for which there is no room.
+    pub(crate) fn adopt(&mut self, grants: Vec<Grant>, model: &Model) -> Vec<Revocation> {
+        let mut judged = Judged::default();
+        let mut revocations = Vec::new();
+        for grant in grants {
+            let id = grant.id.clone();
+            if self.entries.contains_key(&id) || self.issue(grant).is_err() {
+                continue;
+            }
+            revocations.extend(self.entries.get_mut(&id).and_then(|entry| entry.recheck(model, &mut judged)));
+        }
+        revocations
+    }
+
+    /// The live grant issued last for each lease, and the ways that its dialer was told.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (&Grant, &[Path])> {
+        let entries = self.newest.values().filter_map(|id| self.entries.get(id));
+        entries.filter(|e| e.revoked.is_none()).filter_map(|e| match &e.grant.reach {
+            Reach::Paths { paths, told } => Some((&e.grant, paths.get(..*told)?)),
+            Reach::Anywhere(_) => None,
+        })
     }
 
     /// Revokes every live grant of a session, as dialer or as binder.
@@ -246,7 +279,20 @@ impl Ledger {
     }
 }
 
+/// Decisions of one look at the ledger: most of its pairs hold several grants.
+type Judged = HashMap<Pair, Result<Ends, String>>;
+
 impl Entry {
+    fn recheck(&mut self, model: &Model, judged: &mut Judged) -> Option<Revocation> {
+        let allowed = judged.entry(self.grant.pair.clone()).or_insert_with_key(|pair| {
+            judge(model, pair).map(|(_, ends)| ends).map_err(|rule| rule.to_string())
+        });
+        match allowed {
+            Err(reason) => self.revoke(reason),
+            Ok(allowed) => self.keep_routers(allowed),
+        }
+    }
+
     fn revoke(&mut self, reason: &str) -> Option<Revocation> {
         self.revoked = Some(reason.to_owned());
         let open: BTreeSet<_> = self.grant.reach.routers().difference(&self.closed).cloned().collect();
@@ -371,6 +417,23 @@ mod tests {
     }
 
     #[test]
+    fn reported_grants_are_decided_at_once_and_known_ones_left_alone() {
+        let reported = |id: &str, dialer: &str| Grant {
+            reach: Reach::Anywhere(Arc::new(router_set(&["r1"]))),
+            ..grant(id, dialer, &[], 300)
+        };
+        let mut ledger = ledger([grant("known", "dialer", &["r2"], 300)]);
+        let revoked = ledger.adopt(
+            vec![reported("g", "dialer"), reported("h", "deleted"), reported("known", "deleted")],
+            &mesh().model(1),
+        );
+        let [r] = &revoked[..] else { panic!("{revoked:?}") };
+        assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+        assert!(r.reason.contains("no identity 'deleted'") && ledger.is_live("g") && ledger.is_live("known"));
+        assert_eq!(ledger.leases().map(|(g, _)| g.id.as_str()).collect::<Vec<_>>(), ["known"]);
+    }
+
+    #[test]
     fn a_session_that_ends_takes_its_grants() {
         let mut ledger = ledger([grant("g", "dialer", &["r1"], 300)]);
         assert_eq!(ledger.revoke_session(Tag([7; 8]), "gone"), []);
@@ -401,10 +464,11 @@ mod tests {
                     _ => ledger.withdraw(&at.to_string()),
                 }
                 prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+                prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
                 prop_assert_eq!(ledger.entries.len(), ledger.per_dialer.values().sum::<usize>());
             }
             ledger.expire(20);
-            prop_assert!(ledger.len() == 0 && ledger.per_dialer.is_empty());
+            prop_assert!(ledger.len() == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct ControlMetrics {
     pub(super) binds: Family<Labels, Counter>,
     /// Grants revoked.
     pub(super) revocations: Counter,
+    /// Grants whose dialers were told of better ways.
+    pub(super) reroutes: Counter,
     /// Watches cut off because their peer did not read.
     pub(super) slow: Counter,
     /// Certificates renewed, or not.
@@ -31,6 +33,11 @@ impl ControlMetrics {
         registry.register("dials", "Dials decided, by outcome and code", self.dials.clone());
         registry.register("binds", "Binds decided, by outcome and code", self.binds.clone());
         registry.register("grants_revoked", "Grants ended before their time", self.revocations.clone());
+        registry.register(
+            "reroutes",
+            "Grants whose dialers were sent for better ways",
+            self.reroutes.clone(),
+        );
         registry.register(
             "watches_cut_off",
             "Watches ended because their peer did not read",

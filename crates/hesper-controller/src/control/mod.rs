@@ -1,7 +1,7 @@
 //! What nodes and routers ask over gRPC: who is here, what they are told, who may dial whom, and when that ends.
 //!
 //! Pure: `sessions` (who is here), `paths` (the ways between two nodes), `grants` (what was granted and must be revoked), `view`
-//! (what nodes and routers are told), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
+//! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
 //! `renew`, and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
 //!
@@ -20,6 +20,7 @@ mod push;
 mod reconcile;
 mod refusal;
 mod renew;
+mod reroute;
 mod router;
 mod sessions;
 mod view;
@@ -91,6 +92,8 @@ pub(crate) struct Control {
     presence: watch::Sender<u64>,
     /// [`Sessions::view_version`], for what nodes are told.
     view: watch::Sender<u64>,
+    /// [`Sessions::paths_version`], for reroutes.
+    paths: watch::Sender<u64>,
     picture: Mutex<Option<Pictured>>,
     waiting: Semaphore,
     metrics: ControlMetrics,
@@ -116,6 +119,7 @@ impl Default for Control {
             shared: Mutex::default(),
             presence: watch::Sender::new(0),
             view: watch::Sender::new(0),
+            paths: watch::Sender::new(0),
             picture: Mutex::new(None),
             waiting: Semaphore::new(WAITING_MAX),
             metrics: ControlMetrics::default(),
@@ -150,10 +154,12 @@ impl Control {
         let mut shared = self.lock();
         let result = act(&mut shared);
         let (version, view) = (shared.sessions.version(), shared.sessions.view_version());
+        let paths = shared.sessions.paths_version();
         self.metrics.show(&shared.sessions, &shared.ledger);
         drop(shared);
         raise(&self.presence, version);
         raise(&self.view, view);
+        raise(&self.paths, paths);
         result
     }
 
@@ -302,6 +308,7 @@ pub(crate) fn spawn(state: &Arc<State>, tasks: &TaskTracker, stop: &Cancellation
     state.control.metrics.register(&state.metrics.registry);
     tasks.spawn(reconcile::revoke(state.clone(), stop.clone()));
     tasks.spawn(reconcile::sweep(state.clone(), stop.clone()));
+    tasks.spawn(reconcile::reroute(state.clone(), stop.clone()));
     let (state, stop) = (state.clone(), stop.clone());
     tasks.spawn(async move {
         stop.cancelled().await;

@@ -1,5 +1,6 @@
 //! The service `NodeControl`.
 
+mod hosted;
 mod watch;
 
 use super::{

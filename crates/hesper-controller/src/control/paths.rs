@@ -133,7 +133,6 @@ impl Paths {
 }
 
 /// Is there no single router whose loss takes all of them?
-#[cfg_attr(not(test), expect(dead_code, reason = "for reroutes"))]
 pub(crate) fn is_redundant<'a>(paths: impl IntoIterator<Item = &'a Path>) -> bool {
     let mut paths = paths.into_iter();
     let Some(first) = paths.next() else { return false };

@@ -1,11 +1,20 @@
-//! What follows from a change of the model, or from time: revocations at once, then the terminators that nobody hosts any more.
+//! What follows from a change of the model, or from time: revocations at once, then the terminators that nobody hosts any more, and
+//! the ways that became better.
 
-use super::{auth, sessions::Session};
+use super::{
+    auth,
+    grants::{Pair, judge},
+    paths::Between,
+    reroute::{Found, Reroutes, cause},
+    sessions::Session,
+};
 use crate::state::{Changes, Records, State, WriteError};
 use hesper_model::{entity::Terminator, id::Tag};
 use hesper_pki::spiffe::{SpiffeId, SpiffeRole};
-use hesper_policy::{Model, Request, decide};
+use hesper_policy::{Model, Request, decide, routers::Ends};
+use hesper_proto::control::{NodeUpdate, Reroute, node_update};
 use std::{
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +29,8 @@ const BATCH: usize = 256;
 const TICK: Duration = Duration::from_secs(5);
 /// Least time between two looks at all terminators: a thousand nodes coming back together are one look.
 const SWEEP_PACE: Duration = Duration::from_millis(20);
+/// Least time between two looks at all leases.
+const REROUTE_PACE: Duration = Duration::from_millis(100);
 /// Wait after a write that met another one, or failed.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -93,6 +104,65 @@ fn session(
         id: session.identity.to_string(),
     };
     auth::certificate(records, &subject, spki_sha256, &session.serial, now)
+}
+
+/// Tells dialers when other ways than those that they use became better, until `stop`.
+pub(super) async fn reroute(state: Arc<State>, stop: CancellationToken) {
+    let (mut model, mut paths) = (state.subscribe(), state.control.paths.subscribe());
+    let mut reroutes = Reroutes::default();
+    loop {
+        model.mark_unchanged();
+        paths.mark_unchanged();
+        let started = Instant::now();
+        let (tell, next) = reroutes.step(started, rerouted(&state));
+        send_rerouted(&state, tell);
+        sleep((started.elapsed() * 4).max(REROUTE_PACE)).await;
+        let wait = next.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = model.changed() => {}
+            _ = paths.changed() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+fn send_rerouted(state: &State, tell: BTreeMap<Tag, Vec<String>>) {
+    let shared = state.control.lock();
+    for (dialer, grant_ids) in tell {
+        tracing::debug!(session = %dialer, grants = grant_ids.len(), "sent for other ways");
+        state.control.metrics.reroutes.inc_by(u64::try_from(grant_ids.len()).unwrap_or_default());
+        if let Some((_, outbox)) = shared.nodes.get(&dialer) {
+            outbox.push(NodeUpdate { update: Some(node_update::Update::Reroute(Reroute { grant_ids })) });
+        }
+    }
+}
+
+/// Every lease that other ways would serve better now.
+fn rerouted(state: &State) -> Vec<Found> {
+    let model = state.model();
+    let shared = state.control.lock();
+    let mut allowed: HashMap<&Pair, Option<Ends>> = HashMap::new();
+    let mut found = Vec::new();
+    for (grant, told) in shared.ledger.leases() {
+        let session = |tag| shared.sessions.get(tag).filter(|s| s.is_connected());
+        let Some((dialer, binder)) = session(grant.dialer_tag).zip(session(grant.binder_tag)) else {
+            continue;
+        };
+        let allowed = allowed.entry(&grant.pair).or_insert_with_key(|pair| Some(judge(&model, pair).ok()?.1));
+        let Some(allowed) = allowed else { continue };
+        let between = Between {
+            allowed,
+            dialer: &dialer.attached,
+            binder: &binder.attached,
+            routers: shared.sessions.routers(),
+            model: &model,
+        };
+        if let Some(cause) = cause(told, between.paths().working()) {
+            found.push(Found { id: grant.id.clone(), dialer: grant.dialer_tag, cause });
+        }
+    }
+    found
 }
 
 /// Removes terminators whose session is gone or whose host may not bind any more, until `stop`.

@@ -8,6 +8,7 @@ use super::super::{
     shown, tell_node, token_keys, unix_now,
     view::{Told, same},
 };
+use super::hosted;
 use crate::state::State;
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_observe::audit::{Event, Kind, Outcome};
@@ -101,6 +102,9 @@ impl Watch {
                     let known: Vec<_> = routers.filter(|(id, _)| model.edge_router(id).is_some()).collect();
                     let Opened { tag, epoch, .. } = self.opened;
                     self.state.control.change(|shared| shared.sessions.set_attached(tag, epoch, known));
+                }
+                Ok(Some(NodeReport { report: Some(node_report::Report::Hosted(hosted)) })) => {
+                    hosted::adopt(&self.state, &self.caller, self.opened.tag, &hosted);
                 }
                 // A second hello, or a report of a later version.
                 Ok(Some(_)) => {}

@@ -126,7 +126,6 @@ impl Sessions {
     }
 
     /// Grows with everything that ways between nodes depend on: attachments, routers, links, round-trip times.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reroutes"))]
     pub(crate) fn paths_version(&self) -> u64 {
         self.paths_version
     }
@@ -144,7 +143,7 @@ impl Sessions {
     ) -> Result<Opened, TooMany> {
         let resume = resume.filter(|tag| {
             let free = self.nodes.get(tag).is_none_or(|s| s.resumable_by(who.identity, who.spki_sha256));
-            free && !self.ended().any(|ended| ended == *tag)
+            free && !self.has_ended(*tag)
         });
         let known = resume.filter(|tag| self.nodes.contains_key(tag));
         if known.is_none() {
@@ -276,6 +275,11 @@ impl Sessions {
             Phase::Connected(epoch) => Some(epoch),
             Phase::Lingering(_) => None,
         }
+    }
+
+    /// Was a session of this tag ended?
+    pub(crate) fn has_ended(&self, tag: Tag) -> bool {
+        self.ended().any(|ended| ended == tag)
     }
 
     /// Tags of sessions that were ended and whose tokens may still be valid: routers must not accept them.

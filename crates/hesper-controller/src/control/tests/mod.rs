@@ -20,7 +20,8 @@ use hesper_pki::{
     token::{GrantClaims, PassClaims},
 };
 use hesper_proto::control::{
-    DialRequest, RenewRequest, UnbindRequest, UpdateTerminatorRequest, node_control_client::NodeControlClient,
+    DialRequest, Hosted, NodeReport, RenewRequest, UnbindRequest, UpdateTerminatorRequest,
+    node_control_client::NodeControlClient, node_report,
 };
 use std::{collections::BTreeSet, time::Duration};
 use time::OffsetDateTime;
@@ -101,6 +102,64 @@ async fn routers_learn_of_each_other_and_their_link_carries_a_dial() {
     assert_eq!(pass.paths, [["r1", "r2"].map(EdgeRouterId::new)]);
     drop(r2);
     assert_eq!(r1.state_where(|s| s.peers.is_empty()).await.peers, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialer_is_sent_for_other_ways_when_its_own_is_lost() {
+    let world = World::new().await;
+    let (r1, _r2) = (world.router("r1").await, world.router("r2").await);
+    let (mut dialer, mut binder) = (world.node("dialer").await, world.node("binder").await);
+    dialer.attach(&["r1", "r2"]).await;
+    binder.attach(&["r1", "r2"]).await;
+    binder.bind("s", "").await.unwrap();
+    let answer = dialer.dial(ask("s")).await.unwrap();
+    assert_eq!(answer.paths[0].router_ids, ["r1"]);
+    r1.report(true, &[]).await;
+    assert_eq!(dialer.reroute().await, std::slice::from_ref(&answer.grant_id));
+    let renewal = DialRequest { terminator_id: answer.terminator_id.clone(), ..ask("s") };
+    let renewed = dialer.dial(renewal.clone()).await.unwrap();
+    assert_eq!(renewed.paths[0].router_ids, ["r2"]);
+    // The new grant is for the other way; that one is lost with the binder's attachment.
+    r1.report(false, &[]).await;
+    binder.attach(&["r1"]).await;
+    assert_eq!(dialer.reroute().await, std::slice::from_ref(&renewed.grant_id));
+    assert_eq!(dialer.dial(renewal).await.unwrap().paths[0].router_ids, ["r1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_of_before_a_restart_are_revoked_when_their_binder_reports_them() {
+    let world = World::new().await;
+    let (mut dialer, binder, _router) = world.hosted().await;
+    let answer = dialer.dial(ask("s")).await.unwrap();
+    let token = binder.token().to_owned();
+    drop((dialer, binder));
+    let world = world.restart().await;
+    let mut binder = world.resume("binder", &token).await.unwrap();
+    let foreign = world.resume("stranger", "").await.unwrap();
+    for (node, grants) in
+        [(&foreign, vec![answer.grant.clone()]), (&binder, vec!["x.y.z".into(), answer.grant.clone()])]
+    {
+        let hosted = node_report::Report::Hosted(Hosted { grants });
+        node.reports.send(NodeReport { report: Some(hosted) }).await.unwrap();
+    }
+    while !world.state.control.lock().ledger.is_live(&answer.grant_id) {
+        tokio::task::yield_now().await;
+    }
+    world.delete_policy("dialer-Dial").await;
+    let revoked = binder.revoked().await;
+    assert_eq!(revoked.grant_ids, std::slice::from_ref(&answer.grant_id));
+    assert!(revoked.reason.contains("no Dial service-policy"), "{}", revoked.reason);
+    // The routers know the pass, if they do, from before as well.
+    let mut router = world.router("r1").await;
+    assert_eq!(router.revoked().await.pass_ids, std::slice::from_ref(&answer.grant_id));
+    assert_eq!(world.state.control.lock().ledger.len(), 1, "nobody else's report counts");
+    drop(binder);
+    // What was withdrawn while the controller was away is told as soon as it is reported.
+    let world = world.restart().await;
+    let mut binder = world.resume("binder", &token).await.unwrap();
+    let hosted = node_report::Report::Hosted(Hosted { grants: vec![answer.grant] });
+    binder.reports.send(NodeReport { report: Some(hosted) }).await.unwrap();
+    assert_eq!(binder.revoked().await.grant_ids, [answer.grant_id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

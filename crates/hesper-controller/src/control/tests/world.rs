@@ -285,6 +285,17 @@ impl Node {
         }
     }
 
+    /// Grants to be renewed for better ways.
+    pub(super) async fn reroute(&mut self) -> Vec<String> {
+        loop {
+            match self.next().await.unwrap() {
+                node_update::Update::Reroute(reroute) => return reroute.grant_ids,
+                node_update::Update::State(state) => self.state = state,
+                node_update::Update::Revoked(revoked) => panic!("{revoked:?}"),
+            }
+        }
+    }
+
     /// The status that ends the watch.
     pub(super) async fn end(&mut self) -> Status {
         loop {
