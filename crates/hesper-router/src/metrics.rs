@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) bytes: Counter,
     pub(crate) receive_faults: Counter,
     pub(crate) sessions: Gauge,
+    pub(crate) silent: Counter,
     pub(crate) links: Gauge,
     pub(crate) pairs: Gauge,
     pub(crate) connected: Gauge,
@@ -87,6 +88,8 @@ impl Metrics {
             bytes: registry.counter("router_bytes_forwarded", "Bytes of UDP payload sent on"),
             receive_faults: registry.counter("router_receive_faults", "Failed reads of the UDP socket"),
             sessions: registry.gauge("router_sessions", "Attached sessions"),
+            silent: registry
+                .counter("router_sessions_silent", "Sessions detached because nothing was heard of them"),
             links: registry.gauge("router_links", "Links to other routers that are up"),
             pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
             connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),

@@ -21,7 +21,10 @@ use hesper_model::id::Tag;
 use hesper_observe::metrics::{Registry, ServeError, Serving, serve_loopback};
 use hesper_overlay::transport::{attach_transport, close, endpoint_config, server_config};
 use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFileError, spiffe::SpiffeRole, tls};
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, crypto::rustls::NoInitialCipherSuite};
+use quinn::{
+    AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
+    crypto::rustls::NoInitialCipherSuite,
+};
 use std::{
     io,
     net::SocketAddr,
@@ -247,7 +250,7 @@ fn kept(home: &RouterHome) -> Option<Standing> {
 /// The UDP port and what an endpoint on it needs.
 struct Port {
     local_addr: SocketAddr,
-    socket: Arc<RouterSocket>,
+    socket: Arc<dyn AsyncUdpSocket>,
     sessions: Arc<Sessions>,
     issued: IssuedIds,
     config: ServerConfig,
@@ -263,8 +266,7 @@ impl Port {
         let issued = IssuedIds::new();
         let socket = RouterSocket::bind(listen, sessions.plane().clone(), issued.clone());
         let socket = Arc::new(socket.map_err(|e| StartError::Listen(listen, e))?);
-        let local_addr =
-            quinn::AsyncUdpSocket::local_addr(&*socket).map_err(|e| StartError::Listen(listen, e))?;
+        let local_addr = socket.local_addr().map_err(|e| StartError::Listen(listen, e))?;
         Ok(Self { local_addr, socket, sessions, issued, config })
     }
 
@@ -327,18 +329,4 @@ async fn keep_house(sessions: Arc<Sessions>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_are_given_addresses_that_they_can_use() {
-        let (real, wildcard) = ("192.0.2.1:3022".parse().unwrap(), "0.0.0.0:3022".parse().unwrap());
-        assert_eq!(addresses(vec![], real).unwrap(), ["192.0.2.1:3022"]);
-        assert_eq!(addresses(vec!["r.example:3022".into()], wildcard).unwrap(), ["r.example:3022"]);
-        assert!(matches!(addresses(vec![], wildcard), Err(StartError::Advertise(_))));
-        for wrong in ["r.example", ":3022", "r.example:0", "r.example:port", ""] {
-            let error = addresses(vec![wrong.into()], real).unwrap_err().to_string();
-            assert!(error.contains(&format!("{wrong:?}")), "{error}");
-        }
-    }
-}
+mod tests;

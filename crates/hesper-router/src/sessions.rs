@@ -395,6 +395,7 @@ impl Sessions {
                 self.plane.table_mut().set_quiet(*tag, session.epoch, quiet);
             }
             if session.silent == SILENT_AFTER {
+                self.plane.metrics.silent.inc();
                 session.connection.close(close::GONE, b"silent");
             }
         }

@@ -1,6 +1,6 @@
 //! Who gets in: only an identity of the network, with its own token, for its own tag.
 
-use crate::world::{Node, World, issue, now, within};
+use crate::world::{Node, ROUTER, World, issue, now, within};
 use hesper_model::id::{IdentityId, Tag};
 use hesper_pki::{
     ca::CertificateAuthority,
@@ -63,7 +63,7 @@ async fn what_does_not_fit_together_is_refused_with_the_reason() {
 async fn an_identity_of_another_network_does_not_get_past_the_handshake() {
     let world = World::new().await;
     let other = CertificateAuthority::create(crate::world::TRUST_DOMAIN, OffsetDateTime::now_utc()).unwrap();
-    let mut node = Node::new(issue(&other, SpiffeRole::Identity, "one"), Tag(*TAG), world.addr);
+    let mut node = Node::new(issue(&other, SpiffeRole::Identity, "one"), Tag(*TAG), (ROUTER, world.addr));
     let token = world.sign(&node.claims);
     node.attach(&token).await.expect_err("attached");
     let failed = "hesper_router_attaches_total{outcome=\"handshake_failed\"}";
@@ -85,13 +85,51 @@ async fn a_later_token_for_another_tag_ends_the_session() {
 async fn a_new_attach_of_the_same_session_replaces_the_old_one() {
     let mut world = World::new().await;
     let first = world.attached("one", TAG).await;
-    let mut second = Node::new(issue(&world.ca, SpiffeRole::Identity, "one"), Tag(*TAG), world.addr);
+    let mut second =
+        Node::new(issue(&world.ca, SpiffeRole::Identity, "one"), Tag(*TAG), (ROUTER, world.addr));
     let token = world.sign(&second.claims);
     second.attach(&token).await.unwrap();
     within("the old one's end", first.attach.unwrap().connection.closed()).await;
     second.attach_mut().say(from_node::Message::Ping(Ping { nonce: 1 })).await;
     assert!(second.attach_mut().hear().await.is_ok());
     world.controller().wait_for_status(|s| s.attached == [TAG.to_vec()]).await;
+}
+
+#[tokio::test]
+async fn one_identity_has_no_more_than_its_share_of_sessions() {
+    let world = World::new().await;
+    let mut nodes = Vec::new();
+    for i in 0..64u64 {
+        nodes.push(world.attached("one", &i.to_be_bytes()).await);
+    }
+    let mut one_more = world.node("one", TAG);
+    let token = world.sign(&one_more.claims);
+    assert!(one_more.attach(&token).await.unwrap_err().contains("64 sessions"));
+    world.wait_for("the count", "hesper_router_attaches_total{outcome=\"limited\"}", |n| n == 1).await;
+    world.attached("two", b"node-two").await;
+    nodes.pop();
+    world.wait_for("room", "hesper_router_sessions", |n| n <= 64).await;
+    within("a free place", async { while one_more.attach(&token).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn who_is_killed_is_missed_before_quic_misses_it() {
+    let world = World::new().await;
+    let mut a = world.attached("a", b"dialer-a").await;
+    let process = tokio::runtime::Runtime::new().unwrap();
+    let mut b = {
+        let _inside = process.enter();
+        world.node("b", b"binder-b")
+    };
+    let token = world.sign(&b.claims);
+    b.attach(&token).await.unwrap();
+    let pass = world.sign(&world.pass("p", &a, &b));
+    assert!(a.present(&pass).await.peer_attached);
+    process.shutdown_background();
+    let gone = a.attach_mut().hear().await;
+    assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == b"binder-b"), "{gone:?}");
+    assert_eq!(world.metric("hesper_router_sessions_silent_total").await, 1);
+    assert_eq!(world.metric("hesper_router_sessions").await, 1, "the dialer, which is idle, stays");
 }
 
 #[tokio::test]

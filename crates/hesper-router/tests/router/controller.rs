@@ -29,6 +29,8 @@ pub(crate) struct Controller {
     pub(crate) addr: SocketAddr,
     pub(crate) revocations: broadcast::Sender<RouterRevoked>,
     pub(crate) status: watch::Receiver<RouterStatus>,
+    /// What the router is told: at once, and again whenever it changes.
+    pub(crate) state: watch::Sender<RouterState>,
     runtime: Option<Runtime>,
 }
 
@@ -53,9 +55,11 @@ impl Controller {
         let addr = listener.local_addr().unwrap();
         let (revocations, _) = broadcast::channel(16);
         let (reported, status) = watch::channel(RouterStatus::default());
-        let service = Service { state, revocations: revocations.clone(), reported: Arc::new(reported) };
+        let state = watch::Sender::new(state);
+        let service =
+            Service { state: state.clone(), revocations: revocations.clone(), reported: Arc::new(reported) };
         runtime.spawn(serve(listener, credentials, service));
-        Self { addr, revocations, status, runtime: Some(runtime) }
+        Self { addr, revocations, status, state, runtime: Some(runtime) }
     }
 
     pub(crate) async fn wait_for_status(&mut self, wanted: impl FnMut(&RouterStatus) -> bool) {
@@ -103,7 +107,7 @@ impl AsyncWrite for Io {
 }
 
 struct Service {
-    state: RouterState,
+    state: watch::Sender<RouterState>,
     revocations: broadcast::Sender<RouterRevoked>,
     reported: Arc<watch::Sender<RouterStatus>>,
 }
@@ -118,8 +122,8 @@ impl RouterControl for Service {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let mut reports = request.into_inner();
         let (updates, stream) = mpsc::channel(16);
-        let state = RouterUpdate { update: Some(router_update::Update::State(self.state.clone())) };
-        updates.try_send(Ok(state)).unwrap();
+        let mut states = self.state.subscribe();
+        states.mark_changed();
         let (mut revocations, reported) = (self.revocations.subscribe(), self.reported.clone());
         tokio::spawn(async move {
             let hello = reports.message().await.unwrap().and_then(|r| r.report);
@@ -131,8 +135,13 @@ impl RouterControl for Service {
                 tokio::select! {
                     report = reports.message() => match report.ok().flatten().and_then(|r| r.report) {
                         Some(router_report::Report::Status(status)) => drop(reported.send_replace(status)),
+                        Some(router_report::Report::Trusting(_)) => {}
                         _ => return,
                     },
+                    Ok(()) = states.changed() => {
+                        let update = Some(router_update::Update::State(states.borrow_and_update().clone()));
+                        updates.send(Ok(RouterUpdate { update })).await.unwrap();
+                    }
                     Ok(revoked) = revocations.recv() => {
                         let update = Some(router_update::Update::Revoked(revoked));
                         updates.send(Ok(RouterUpdate { update })).await.unwrap();

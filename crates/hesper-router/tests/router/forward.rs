@@ -4,7 +4,7 @@ use crate::{
     tap::Tap,
     world::{Node, World, within},
 };
-use hesper_model::id::EdgeRouterId;
+use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::{
     cid::fresh_dcid,
     transport::{client_config, peer_transport},
@@ -34,10 +34,8 @@ async fn open(world: &World) -> (Node, Node) {
     (a, b)
 }
 
-#[tokio::test]
-async fn two_nodes_talk_end_to_end_through_a_router_that_has_no_key_of_theirs() {
-    let world = World::new().await;
-    let (a, b) = open(&world).await;
+/// A stream of two megabytes from `a` to `b` and back, end to end.
+pub(crate) async fn echo(a: &Node, b: Node) -> Node {
     let (to, expected) =
         (b.claims.tag, SpiffeId::new(crate::world::TRUST_DOMAIN, b.credentials.current().id.role, "b"));
     let tls = tls::peer_client(a.credentials.clone(), expected.unwrap());
@@ -51,7 +49,7 @@ async fn two_nodes_talk_end_to_end_through_a_router_that_has_no_key_of_theirs() 
         connection.closed().await;
         b
     });
-    let dialed = a.endpoint.connect_with(config, world.addr, "peer").unwrap();
+    let dialed = a.endpoint.connect_with(config, a.router(), "peer").unwrap();
     let connection = within("the peer", dialed).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     let sent: Vec<u8> = (0..2_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
@@ -65,7 +63,14 @@ async fn two_nodes_talk_end_to_end_through_a_router_that_has_no_key_of_theirs() 
     assert!(echoed == sent, "{} bytes came back", echoed.len());
     writer.await.unwrap();
     connection.close(0u8.into(), b"");
-    within("the binder", binder).await.unwrap();
+    within("the binder", binder).await.unwrap()
+}
+
+#[tokio::test]
+async fn two_nodes_talk_end_to_end_through_a_router_that_has_no_key_of_theirs() {
+    let world = World::new().await;
+    let (a, b) = open(&world).await;
+    echo(&a, b).await;
     assert!(world.metric("hesper_router_bytes_forwarded_total").await > 4_000_000);
     assert!(world.metric("hesper_router_packets_forwarded_total").await > 2_000);
 }
@@ -184,4 +189,54 @@ async fn a_dialer_is_told_when_its_peer_is_gone() {
     assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == B), "{gone:?}");
     a.send(&b, "hello?").await;
     world.wait_for_drops("destination_not_attached", 1).await;
+}
+
+#[tokio::test]
+async fn a_session_over_its_rate_loses_what_is_too_much_and_nobody_else_does() {
+    let world = World::limited("100pps".parse().unwrap()).await;
+    let (a, mut b) = open(&world).await;
+    let mut c = world.attached("c", C).await;
+    let pass = world.sign(&world.pass("q", &c, &b));
+    assert!(c.present(&pass).await.error.is_empty());
+    let flood: Vec<_> = (0..40).map(|i| Node::datagram(b.claims.tag, &format!("flood {i:02}"))).collect();
+    for _ in 0..5 {
+        a.tap.send(world.addr, &flood).await;
+    }
+    world.wait_for_drops("rate_limited", 100).await;
+    let calm: Vec<_> = (0..40).map(|i| Node::datagram(b.claims.tag, &format!("calm {i:03}"))).collect();
+    c.tap.send(world.addr, &calm).await;
+    let (mut flooded, mut calmed) = (0, 0);
+    while calmed < 40 {
+        let text = b.receive().await;
+        if text.starts_with("flood") {
+            flooded += 1;
+        } else {
+            assert_eq!(text, format!("calm {calmed:03}"));
+            calmed += 1;
+        }
+    }
+    assert!(flooded >= 64, "{flooded} of the burst got through");
+    assert_eq!(flooded + world.drops("rate_limited").await, 200, "the rest is counted");
+}
+
+#[tokio::test]
+async fn a_flood_does_not_keep_the_router_from_its_own_work() {
+    let world = World::new().await;
+    let (a, _b) = two(&world).await;
+    let mut c = world.attached("c", C).await;
+    let (tap, router) = (a.tap.clone(), world.addr);
+    let flood = tokio::spawn(async move {
+        let batch: Vec<_> = (0..40).map(|i| Node::datagram(Tag(*B), &format!("{i:02}"))).collect();
+        loop {
+            tap.send(router, &batch).await;
+            tokio::task::yield_now().await;
+        }
+    });
+    world.wait_for_drops("pair_closed", 10_000).await;
+    for nonce in 0..20 {
+        c.attach_mut().say(from_node::Message::Ping(Ping { nonce })).await;
+        assert!(matches!(c.attach_mut().hear().await, Ok(from_router::Message::Pong(p)) if p.nonce == nonce));
+    }
+    world.attached("d", b"late-one").await;
+    flood.abort();
 }

@@ -20,10 +20,10 @@ use hesper_pki::{
     token::{Claims, PassClaims, SessionClaims, Signer},
 };
 use hesper_proto::{
-    control::{RouterState, TokenKey},
+    control::{RouterPeer, RouterState, TokenKey},
     overlay::{AttachHello, FromNode, FromRouter, PassResult, PresentPass, from_node, from_router},
 };
-use hesper_router::{Router, RunOptions, Running, StartError};
+use hesper_router::{Router, RunOptions, Running, SessionRate, StartError};
 use quinn::{Connection, ConnectionId, Endpoint, RecvStream, SendStream, TokioRuntime};
 use std::{
     net::SocketAddr,
@@ -43,6 +43,9 @@ use tokio::{
 pub(crate) const TRUST_DOMAIN: &str = "router.test";
 pub(crate) const ROUTER: &str = "router-1";
 pub(crate) const ROUTER_TAG: Tag = Tag(*b"router-1");
+/// The second router, where there are two.
+pub(crate) const OTHER: &str = "router-2";
+pub(crate) const OTHER_TAG: Tag = Tag(*b"router-2");
 pub(crate) const SECRET: [u8; 32] = [0x5e; 32];
 /// Everything that is waited for must come within this time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -58,8 +61,11 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 }
 
 pub(crate) struct World {
-    pub(crate) ca: CertificateAuthority,
-    pub(crate) signer: Signer,
+    pub(crate) id: &'static str,
+    pub(crate) tag: Tag,
+    pub(crate) ca: Arc<CertificateAuthority>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) rate: SessionRate,
     pub(crate) controller: Option<Controller>,
     pub(crate) router: Option<RouterProcess>,
     pub(crate) home: TempDir,
@@ -67,6 +73,7 @@ pub(crate) struct World {
     metrics: SocketAddr,
     controller_credentials: SharedCredentials,
     controller_addr: SocketAddr,
+    peers: Vec<RouterPeer>,
 }
 
 /// A router in a runtime of its own: dropping it is `kill -9`.
@@ -107,17 +114,63 @@ pub(crate) fn issue(ca: &CertificateAuthority, role: SpiffeRole, id: &str) -> Cr
 impl World {
     /// Everything runs and the router has heard from its controller.
     pub(crate) async fn new() -> Self {
+        Self::limited(SessionRate::default()).await
+    }
+
+    /// The same with this limit on each session's rate.
+    pub(crate) async fn limited(rate: SessionRate) -> Self {
         let ca = CertificateAuthority::create(TRUST_DOMAIN, OffsetDateTime::now_utc()).unwrap();
-        let signer = Signer::generate().unwrap();
+        Self::of(ROUTER, ROUTER_TAG, Arc::new(ca), Arc::new(Signer::generate().unwrap()), rate).await
+    }
+
+    /// Two routers of one network, each with its controller's side, that know each other and are linked.
+    pub(crate) async fn two() -> (Self, Self) {
+        let mut one = Self::new().await;
+        let (ca, signer) = (one.ca.clone(), one.signer.clone());
+        let mut two = Self::of(OTHER, OTHER_TAG, ca, signer, SessionRate::default()).await;
+        let (first, second) = (one.as_peer(), two.as_peer());
+        two.name_peers(vec![first]);
+        one.name_peers(vec![second]);
+        one.linked(1).await;
+        two.linked(1).await;
+        (one, two)
+    }
+
+    pub(crate) async fn linked(&self, links: u64) {
+        self.wait_for("the link", "hesper_router_links", |n| n == links).await;
+    }
+
+    /// This router as others are told of it.
+    pub(crate) fn as_peer(&self) -> RouterPeer {
+        peer(self.id, self.tag, self.addr)
+    }
+
+    /// The router hears that these are the others.
+    pub(crate) fn name_peers(&mut self, peers: Vec<RouterPeer>) {
+        self.peers.clone_from(&peers);
+        self.controller().state.send_modify(|state| state.peers = peers);
+    }
+
+    async fn of(
+        id: &'static str,
+        tag: Tag,
+        ca: Arc<CertificateAuthority>,
+        signer: Arc<Signer>,
+        rate: SessionRate,
+    ) -> Self {
         let credentials = SharedCredentials::new(issue(&ca, SpiffeRole::Controller, "ctrl"));
-        let controller = Controller::start(ANY, credentials.clone(), state(&signer));
+        let controller = Controller::start(ANY, credentials.clone(), state(id, tag, &signer));
         let home = tempfile::tempdir().unwrap();
-        let router = issue(&ca, SpiffeRole::Router, ROUTER);
+        let router = issue(&ca, SpiffeRole::Router, id);
         let url = format!("https://{}", controller.addr);
         IdentityFile::new(&[url], &router.chain_pem(), &router.key, &ca.ca_pem())
             .write_new(&home.path().join("router.json"))
             .unwrap();
         let mut world = Self {
+            id,
+            tag,
+            rate,
+            peers: vec![],
             controller_addr: controller.addr,
             controller: Some(controller),
             router: None,
@@ -136,7 +189,7 @@ impl World {
     /// Starts the router, on its old port if it had one.
     pub(crate) async fn start_router(&mut self) {
         let metrics = Some(ANY);
-        let options = RunOptions { metrics, ..RunOptions::new(self.addr) };
+        let options = RunOptions { metrics, max_session_rate: self.rate, ..RunOptions::new(self.addr) };
         let runtime = Runtime::new().unwrap();
         let home = self.home.path().to_owned();
         // The runtime of the one before may still be letting go of the port.
@@ -155,7 +208,8 @@ impl World {
 
     pub(crate) fn start_controller(&mut self) {
         let credentials = self.controller_credentials.clone();
-        self.controller = Some(Controller::start(self.controller_addr, credentials, state(&self.signer)));
+        let state = RouterState { peers: self.peers.clone(), ..state(self.id, self.tag, &self.signer) };
+        self.controller = Some(Controller::start(self.controller_addr, credentials, state));
     }
 
     pub(crate) fn controller(&mut self) -> &mut Controller {
@@ -195,7 +249,7 @@ impl World {
 
     /// A node that is not attached.
     pub(crate) fn node(&self, id: &str, tag: &[u8; 8]) -> Node {
-        Node::new(issue(&self.ca, SpiffeRole::Identity, id), Tag(*tag), self.addr)
+        Node::new(issue(&self.ca, SpiffeRole::Identity, id), Tag(*tag), (self.id, self.addr))
     }
 
     /// An attached node.
@@ -224,15 +278,28 @@ fn drop_metric(reason: &str) -> String {
     format!("hesper_router_packets_dropped_total{{reason=\"{reason}\"}}")
 }
 
-fn state(signer: &Signer) -> RouterState {
+fn state(id: &str, tag: Tag, signer: &Signer) -> RouterState {
     RouterState {
         revision: 1,
-        router_id: ROUTER.into(),
-        tag: ROUTER_TAG.0.to_vec(),
+        router_id: id.into(),
+        tag: tag.0.to_vec(),
         knock_secret: SECRET.to_vec(),
         token_keys: vec![TokenKey { kid: signer.kid().into(), ed25519: signer.public_key().to_vec() }],
         peers: Vec::new(),
         trust: None,
+    }
+}
+
+/// A router as others are told of it.
+pub(crate) fn peer(id: &str, tag: Tag, address: SocketAddr) -> RouterPeer {
+    let key_id = *b"the-link";
+    RouterPeer {
+        router_id: id.into(),
+        name: id.into(),
+        addresses: vec![address.to_string()],
+        tag: tag.0.to_vec(),
+        knock_key_id: key_id.to_vec(),
+        knock_key: knock::derive(&SECRET, key_id).to_vec(),
     }
 }
 
@@ -244,7 +311,7 @@ pub(crate) struct Node {
     pub(crate) tap: Arc<Tap>,
     pub(crate) raw: UnboundedReceiver<Vec<u8>>,
     pub(crate) attach: Option<Attach>,
-    router: SocketAddr,
+    router: (&'static str, SocketAddr),
 }
 
 pub(crate) struct Attach {
@@ -254,7 +321,7 @@ pub(crate) struct Attach {
 }
 
 impl Node {
-    pub(crate) fn new(credentials: Credentials, tag: Tag, router: SocketAddr) -> Self {
+    pub(crate) fn new(credentials: Credentials, tag: Tag, router: (&'static str, SocketAddr)) -> Self {
         let claims = SessionClaims {
             sub: IdentityId::new(&credentials.id.id),
             tag,
@@ -277,10 +344,10 @@ impl Node {
 
     /// The attach connection, with this first destination, before anything is said on it.
     pub(crate) async fn connect(&self, knock: [u8; 20]) -> Result<Connection, quinn::ConnectionError> {
-        let router = SpiffeId::new(TRUST_DOMAIN, SpiffeRole::Router, ROUTER).unwrap();
+        let router = SpiffeId::new(TRUST_DOMAIN, SpiffeRole::Router, self.router.0).unwrap();
         let tls = tls::peer_client(self.credentials.clone(), router);
         let config = client_config(tls, attach_transport(), move || ConnectionId::new(&knock)).unwrap();
-        self.endpoint.connect_with(config, self.router, "router").unwrap().await
+        self.endpoint.connect_with(config, self.router.1, "router").unwrap().await
     }
 
     /// A knock that no other node and no earlier attempt of this one has used.
@@ -296,12 +363,17 @@ impl Node {
         let mut attach = Attach { connection, send, recv };
         attach.say(from_node::Message::Hello(AttachHello { session_token: token.into() })).await;
         match attach.hear().await? {
-            from_router::Message::Accepted(accepted) => assert_eq!(accepted.router_id, ROUTER),
+            from_router::Message::Accepted(accepted) => assert_eq!(accepted.router_id, self.router.0),
             from_router::Message::Refused(refused) => return Err(refused.reason),
             other => panic!("{other:?}"),
         }
         self.attach = Some(attach);
         Ok(())
+    }
+
+    /// Its router's address.
+    pub(crate) fn router(&self) -> SocketAddr {
+        self.router.1
     }
 
     pub(crate) fn attach_mut(&mut self) -> &mut Attach {
@@ -324,7 +396,7 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, to: &Node, text: &str) {
-        self.tap.send(self.router, &[Self::datagram(to.claims.tag, text)]).await;
+        self.tap.send(self.router.1, &[Self::datagram(to.claims.tag, text)]).await;
     }
 
     pub(crate) async fn receive(&mut self) -> String {

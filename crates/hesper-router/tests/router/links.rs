@@ -1,0 +1,151 @@
+//! Two routers: a dialer at one, a binder at the other.
+
+use crate::{
+    forward::echo,
+    world::{Node, OTHER, ROUTER, World, issue, within},
+};
+use hesper_model::id::{EdgeRouterId, Tag};
+use hesper_pki::{spiffe::SpiffeRole, token::PassClaims};
+use hesper_proto::{control::RouterRevoked, overlay::from_router};
+use std::time::Duration;
+
+const A: &[u8; 8] = b"dialer-a";
+const B: &[u8; 8] = b"binder-b";
+
+/// A pass from `a` to `b` along one path of both routers.
+fn pass(world: &World, a: &Node, b: &Node) -> String {
+    let paths = vec![vec![EdgeRouterId::new(ROUTER), EdgeRouterId::new(OTHER)]];
+    world.sign(&PassClaims { paths, ..world.pass("p", a, b) })
+}
+
+/// A at the first router, B at the second, and the pair open.
+async fn apart() -> (World, World, Node, Node) {
+    let (one, two) = World::two().await;
+    let mut a = one.attached("a", A).await;
+    let b = two.attached("b", B).await;
+    let pass = pass(&one, &a, &b);
+    let result = a.present(&pass).await;
+    assert!(result.error.is_empty() && result.peer_attached, "{result:?}");
+    (one, two, a, b)
+}
+
+#[tokio::test]
+async fn a_dialer_at_one_router_and_a_binder_at_the_other_talk_end_to_end() {
+    let (mut one, two, mut a, mut b) = apart().await;
+    a.send(&b, "hello").await;
+    assert_eq!(b.receive().await, "hello");
+    b.send(&a, "hello yourself").await;
+    assert_eq!(a.receive().await, "hello yourself");
+    let b = echo(&a, b).await;
+    for world in [&one, &two] {
+        assert!(world.metric("hesper_router_bytes_forwarded_total").await > 4_000_000, "{}", world.id);
+    }
+    let linked = |s: &hesper_proto::control::RouterStatus| {
+        s.links.len() == 1 && s.links[0].router_id == OTHER && s.links[0].rtt_micros > 0
+    };
+    within("the report", one.controller().wait_for_status(linked)).await;
+    drop(b);
+}
+
+#[tokio::test]
+async fn the_dialer_hears_whether_its_binder_is_attached_at_the_other_router() {
+    let (one, two) = World::two().await;
+    let mut a = one.attached("a", A).await;
+    let b = two.node("b", B);
+    let pass = pass(&one, &a, &b);
+    let early = a.present(&pass).await;
+    assert!(early.error.is_empty() && !early.peer_attached, "{early:?}");
+    let b = two.attached("b", B).await;
+    assert!(a.present(&pass).await.peer_attached);
+    b.attach.as_ref().unwrap().connection.close(0u8.into(), b"");
+    let gone = a.attach_mut().hear().await;
+    assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == B), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_router_that_is_killed_and_back_finds_its_link_and_its_passes_also_without_a_controller() {
+    let (mut one, mut two, mut a, b) = apart().await;
+    one.controller = None;
+    two.controller = None;
+    two.router = None;
+    drop(b);
+    let gone = a.attach_mut().hear().await;
+    assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == B), "{gone:?}");
+    one.linked(0).await;
+    a.tap.send(one.addr, &[Node::datagram(Tag(*B), "lost")]).await;
+    one.wait_for_drops("destination_not_attached", 1).await;
+
+    two.start_router().await;
+    let mut b = two.attached("b", B).await;
+    one.linked(1).await;
+    two.wait_for("the pass, handed over again", "hesper_router_open_pairs", |n| n == 1).await;
+    a.send(&b, "here again").await;
+    assert_eq!(b.receive().await, "here again");
+
+    // And the one that connects: from what it kept.
+    one.router = None;
+    one.start_router().await;
+    one.linked(1).await;
+    let mut a = one.attached("a", A).await;
+    let pass = pass(&one, &a, &b);
+    assert!(a.present(&pass).await.peer_attached);
+    b.send(&a, "and back").await;
+    assert_eq!(a.receive().await, "and back");
+}
+
+#[tokio::test]
+async fn a_router_that_stops_says_so_and_its_link_ends() {
+    let (mut one, mut two, a, b) = apart().await;
+    let stopping = tokio::spawn(two.router.take().unwrap().shutdown());
+    two.controller().wait_for_status(|s| s.draining).await;
+    b.attach.as_ref().unwrap().connection.close(0u8.into(), b"gone elsewhere");
+    within("the stop", stopping).await.unwrap();
+    within("the report", one.controller().wait_for_status(|s| s.links.is_empty())).await;
+    assert!(a.attach.unwrap().connection.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn a_revocation_ends_what_came_over_the_link_too() {
+    let (mut one, mut two, a, mut b) = apart().await;
+    let revoked = RouterRevoked { pass_ids: vec!["p".into()], reason: "policy".into(), ..Default::default() };
+    two.controller().revocations.send(revoked.clone()).unwrap();
+    two.wait_for("the end", "hesper_router_open_pairs", |n| n == 0).await;
+    a.send(&b, "too late").await;
+    two.wait_for_drops("link_pair_closed", 1).await;
+    assert!(b.received_nothing());
+    one.controller().revocations.send(revoked).unwrap();
+    one.wait_for("the end", "hesper_router_open_pairs", |n| n == 0).await;
+    a.send(&b, "too late here too").await;
+    one.wait_for_drops("unknown_tag", 1).await;
+}
+
+#[tokio::test]
+async fn peers_of_a_session_hear_when_its_identity_attaches_as_another_one() {
+    let (one, two, mut a, b) = apart().await;
+    let mut c = two.attached("c", b"dialer-c").await;
+    let local = PassClaims { paths: vec![vec![EdgeRouterId::new(OTHER)]], ..two.pass("q", &c, &b) };
+    assert!(c.present(&two.sign(&local)).await.peer_attached);
+    let _restarted = two.attached("b", b"binder-2").await;
+    for (who, node) in [("over the link", &mut a), ("at the same router", &mut c)] {
+        let heard = node.attach_mut().hear().await;
+        assert!(
+            matches!(heard, Ok(from_router::Message::PeerRestarted(ref r)) if r.tag == B),
+            "{who}: {heard:?}"
+        );
+    }
+    drop((one, b));
+}
+
+#[tokio::test]
+async fn a_router_that_is_no_longer_named_keeps_its_link_for_a_while() {
+    let (mut one, two, a, mut b) = apart().await;
+    one.name_peers(vec![]);
+    // Told, and a second more for the sweep.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    one.linked(1).await;
+    a.send(&b, "still here").await;
+    assert_eq!(b.receive().await, "still here");
+    let stranger = issue(&one.ca, SpiffeRole::Router, "router-3");
+    let node = Node::new(stranger, Tag(*b"router-3"), (OTHER, two.addr));
+    assert!(node.connect(node.knock()).await.is_ok(), "its certificate is good");
+}
