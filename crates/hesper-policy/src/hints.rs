@@ -3,7 +3,7 @@
 use crate::{Model, access, decide, routers};
 use hesper_model::{
     entity::{PolicyType, Service},
-    id::{ServiceId, ServicePolicyId},
+    id::{ServiceId, ServicePolicyId, TerminatorId},
 };
 
 /// The line after `create service`; none when an identity may dial it, another host it, over a common router.
@@ -31,6 +31,19 @@ pub fn after_create_service_policy(model: &Model, policy: &ServicePolicyId) -> O
     }
     services.sort_by(|a, b| a.name.cmp(&b.name));
     services.into_iter().find_map(|service| line(service, &missing(model, service)))
+}
+
+/// The line after `create terminator`: a terminator without the session of a node that hosts it is never online. In OpenZiti a
+/// router connects to its address; a Hesper router reads nothing and connects to nothing. None for one that a node has bound.
+pub fn after_create_terminator(model: &Model, terminator: &TerminatorId) -> Option<String> {
+    let terminator = model.terminator(terminator).filter(|t| t.session.is_none())?;
+    let host = model.identity(&terminator.host_id).map_or(terminator.host_id.as_str(), |i| &i.name);
+    let service = model.service(&terminator.service_id).map_or(terminator.service_id.as_str(), |s| &s.name);
+    let address = if terminator.address.is_empty() { "its address" } else { &terminator.address };
+    Some(format!(
+        "this terminator stays offline: routers connect to nothing, only a node that binds makes a terminator that works; give \
+         '{service}' a host.v1 config for {address} and run 'hesper tunnel host' as '{host}'"
+    ))
 }
 
 fn line(service: &Service, missing: &[String]) -> Option<String> {

@@ -16,7 +16,7 @@ pub struct Candidate {
     pub host: IdentityId,
     /// Its instance id; empty = none.
     pub instance: String,
-    /// Its cost: static and dynamic together.
+    /// Its cost: static, dynamic, and that of the way to it.
     pub cost: u32,
     /// Its precedence.
     pub precedence: Precedence,
@@ -52,32 +52,36 @@ pub fn reaches(wanted: &str, instance: &str) -> bool {
 
 /// The index of the chosen candidate; none when there are none.
 ///
-/// Only the best precedence present counts. Among it: smartrouting takes the lowest cost (one at random when several have
-/// it), weighted takes at random in inverse proportion to cost + 1, random takes any. Sticky stays with `sticky` while that
-/// terminator is a candidate that has not failed, else chooses as smartrouting does.
+/// Only the best precedence present counts, whatever the costs: `required`, else `default`, else `failed`. Among it:
+/// - smartrouting takes the lowest cost, one at random when several have it;
+/// - weighted takes at random in inverse proportion to the cost: twice the cost, half as often (a cost of 0 counts as 1);
+/// - random takes any, whatever it costs;
+/// - sticky stays with `sticky` while that is among them, else chooses as smartrouting does.
+///
+/// As OpenZiti's strategies of these names do, but that its `weighted` draws apart from the proportion with more than two.
 pub fn choose(
     candidates: &[Candidate],
     strategy: TerminatorStrategy,
     sticky: Option<&TerminatorId>,
     rng: &mut impl Rng,
 ) -> Option<usize> {
-    if strategy == TerminatorStrategy::Sticky
-        && let Some(kept) =
-            candidates.iter().position(|c| Some(&c.id) == sticky && c.precedence != Precedence::Failed)
-    {
-        return Some(kept);
-    }
     let best = candidates.iter().map(|c| c.precedence).min()?;
     let mut among: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].precedence == best).collect();
     match strategy {
-        TerminatorStrategy::Random => among.choose(rng).copied(),
+        TerminatorStrategy::Random => return among.choose(rng).copied(),
         TerminatorStrategy::Weighted => {
-            among.choose_weighted(rng, |&i| 1.0 / (f64::from(candidates[i].cost) + 1.0)).ok().copied()
+            let weight = |i: &usize| 1.0 / f64::from(candidates[*i].cost.max(1));
+            return among.choose_weighted(rng, weight).ok().copied();
         }
-        TerminatorStrategy::Smartrouting | TerminatorStrategy::Sticky => {
-            let lowest = among.iter().map(|&i| candidates[i].cost).min()?;
-            among.retain(|&i| candidates[i].cost == lowest);
-            among.choose(rng).copied()
+        TerminatorStrategy::Sticky => {
+            let kept = among.iter().find(|&&i| Some(&candidates[i].id) == sticky);
+            if let Some(kept) = kept {
+                return Some(*kept);
+            }
         }
+        TerminatorStrategy::Smartrouting => {}
     }
+    let lowest = among.iter().map(|&i| candidates[i].cost).min()?;
+    among.retain(|&i| candidates[i].cost == lowest);
+    among.choose(rng).copied()
 }

@@ -4,10 +4,11 @@ use crate::{Entities, Model};
 use hesper_model::{
     entity::{
         EdgeRouter, EdgeRouterPolicy, Identity, IdentityType, PolicyType, Precedence, Service,
-        ServiceEdgeRouterPolicy, ServicePolicy, TerminatorStrategy,
+        ServiceEdgeRouterPolicy, ServicePolicy, Terminator, TerminatorStrategy,
     },
     id::{
         EdgeRouterId, EdgeRouterPolicyId, IdentityId, ServiceEdgeRouterPolicyId, ServiceId, ServicePolicyId,
+        TerminatorId,
     },
     role::{Roles, Semantic},
 };
@@ -128,6 +129,25 @@ pub(crate) fn serp(name: &str, routers: &[&str], services: &[&str]) -> ServiceEd
         semantic: Semantic::AnyOf,
         service_roles: roles(services),
         edge_router_roles: roles(routers),
+        tags: Default::default(),
+        created_at: T,
+        updated_at: T,
+    }
+}
+
+/// Of `svc`, hosted by `host`.
+pub(crate) fn terminator(name: &str) -> Terminator {
+    Terminator {
+        id: TerminatorId::new(id(name)),
+        service_id: service_id("svc"),
+        host_id: identity_id("host"),
+        router_id: None,
+        binding: "edge_transport".into(),
+        address: "tcp:localhost:80".into(),
+        instance: String::new(),
+        cost: 0,
+        precedence: Precedence::Default,
+        session: None,
         tags: Default::default(),
         created_at: T,
         updated_at: T,

@@ -226,6 +226,20 @@ fn hints_say_what_is_missing_until_nothing_is() {
 }
 
 #[test]
+fn a_terminator_that_nobody_has_bound_is_said_to_stay_offline() {
+    let hint = |session| {
+        let mut t = terminator("t");
+        t.session = session;
+        let m = model(|e| e.terminators = vec![t]);
+        hints::after_create_terminator(&m, &TerminatorId::new("t-id"))
+    };
+    let text = hint(None).expect("it cannot work");
+    assert!(text.starts_with("this terminator stays offline") && text.ends_with("as 'host'"), "{text}");
+    assert!(text.contains("'svc' a host.v1 config for tcp:localhost:80"), "{text}");
+    assert_eq!(hint(Some(hesper_model::id::Tag([1; 8]))), None);
+}
+
+#[test]
 fn changes_make_the_next_model_and_leave_the_old_one() {
     let before = model(|_| ());
     let mut renamed = identity("client", &["clients"]);
@@ -272,7 +286,8 @@ fn terminators_are_chosen_by_precedence_then_strategy() {
     };
     assert_eq!(counts(Smartrouting, None), [0, 0, 1_000, 0]);
     assert_eq!(counts(Sticky, None), [0, 0, 1_000, 0]);
-    assert_eq!(counts(Sticky, Some("a")), [1_000, 0, 0, 0]);
+    assert_eq!(counts(Sticky, Some("b")), [0, 1_000, 0, 0], "though it costs more");
+    assert_eq!(counts(Sticky, Some("a")), [0, 0, 1_000, 0], "a better precedence is there");
     assert_eq!(counts(Sticky, Some("f")), [0, 0, 1_000, 0], "a failed one is not kept");
     let random = counts(Random, None);
     assert!(random[0] == 0 && random[3] == 0 && random[1] > 400 && random[2] > 400, "{random:?}");
@@ -428,6 +443,34 @@ proptest! {
         let model = Model::build(1, entities);
         for (i, _, dial, bind) in allowed(&model) {
             prop_assert!(i != which || !(dial || bind));
+        }
+    }
+
+    /// Each candidate's share of many draws is within five standard deviations of what its strategy says.
+    #[test]
+    fn the_shares_are_as_the_strategy_says(costs in prop::collection::vec(0..400_u32, 1..6), strategy in 0..4_u8, seed: u64) {
+        const DRAWS: u32 = 4_000;
+        let strategy = [TerminatorStrategy::Smartrouting, TerminatorStrategy::Weighted, TerminatorStrategy::Random,
+            TerminatorStrategy::Sticky][usize::from(strategy)];
+        let mut all: Vec<_> = costs.iter().map(|cost| candidate("t", *cost, Precedence::Default)).collect();
+        all.push(candidate("unhealthy", 0, Precedence::Failed));
+        let lowest = costs.iter().min().expect("one");
+        let weight = |cost: &u32| match strategy {
+            TerminatorStrategy::Random => 1.0,
+            TerminatorStrategy::Weighted => 1.0 / f64::from(*cost.max(&1)),
+            TerminatorStrategy::Smartrouting | TerminatorStrategy::Sticky => if cost == lowest { 1.0 } else { 0.0 },
+        };
+        let total: f64 = costs.iter().map(weight).sum();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut drawn = vec![0_u32; all.len()];
+        for _ in 0..DRAWS {
+            drawn[choose(&all, strategy, None, &mut rng).expect("one")] += 1;
+        }
+        prop_assert_eq!(drawn.pop(), Some(0), "unhealthy ones only when nothing else is there");
+        for (cost, drawn) in costs.iter().zip(drawn) {
+            let share = weight(cost) / total;
+            let (expected, deviation) = (share * f64::from(DRAWS), (share * (1.0 - share) * f64::from(DRAWS)).sqrt());
+            prop_assert!((f64::from(drawn) - expected).abs() <= 5.0 * deviation + 1.0, "{drawn} instead of {expected}");
         }
     }
 

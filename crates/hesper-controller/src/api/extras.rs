@@ -10,7 +10,7 @@ use super::{
 use crate::state::State;
 use hesper_model::{
     entity::Kind,
-    id::{EdgeRouterId, IdentityId, ServiceId, ServicePolicyId},
+    id::{EdgeRouterId, IdentityId, ServiceId, ServicePolicyId, TerminatorId},
 };
 use hesper_policy::{Advice, Model, advise, hints};
 use serde_json::{Value, json};
@@ -44,20 +44,27 @@ pub(crate) fn count(model: &Model, kind: Kind) -> usize {
     with_kind!(kind, E => model.table::<E>().len())
 }
 
-/// `GET /hints?service=<id>` or `?servicePolicy=<id>`: what is still missing before the service can be dialed.
+/// `GET /hints?service=<id>`, `?servicePolicy=<id>` or `?terminator=<id>`: what is still missing before the service can be dialed.
 pub(crate) fn hint(state: Arc<State>, call: Call) -> Reply {
     Box::pin(async move {
         let model = state.model();
-        let hint = match (call.query("service"), call.query("servicePolicy")) {
-            (Some(id), None) => {
+        let hint = match (call.query("service"), call.query("servicePolicy"), call.query("terminator")) {
+            (Some(id), None, None) => {
                 known(&model, Kind::Service, id)?;
                 hints::after_create_service(&model, &ServiceId::new(id))
             }
-            (None, Some(id)) => {
+            (None, Some(id), None) => {
                 known(&model, Kind::ServicePolicy, id)?;
                 hints::after_create_service_policy(&model, &ServicePolicyId::new(id))
             }
-            _ => return Err(ApiError::field("service", Value::Null, "is required, or else servicePolicy")),
+            (None, None, Some(id)) => {
+                known(&model, Kind::Terminator, id)?;
+                hints::after_create_terminator(&model, &TerminatorId::new(id))
+            }
+            _ => {
+                let reason = "is required, or else servicePolicy or terminator";
+                return Err(ApiError::field("service", Value::Null, reason));
+            }
         };
         Ok(Answer::data(json!({ "hint": hint })))
     })

@@ -234,7 +234,11 @@ fn management(routes: &mut Vec<Route>) {
         extras::hint,
     );
     routes.push(Route {
-        parameters: &[("service", "Id of a service."), ("servicePolicy", "Or id of a service policy.")],
+        parameters: &[
+            ("service", "Id of a service."),
+            ("servicePolicy", "Or id of a service policy."),
+            ("terminator", "Or id of a terminator."),
+        ],
         ..hint
     });
     routes.push(Route::get(

@@ -4,7 +4,7 @@
 //! was revoked is told when it is back.
 
 use super::paths::{Path, ends_of};
-use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag};
+use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_policy::{
     Decision, Model, Request, Rule, decide,
     routers::{self, Ends},
@@ -26,6 +26,8 @@ pub(crate) struct Grant {
     pub(crate) id: String,
     /// Who dials, what, and who hosts it.
     pub(crate) pair: Pair,
+    /// The terminator dialed.
+    pub(crate) terminator: TerminatorId,
     /// Session of the dialer.
     pub(crate) dialer_tag: Tag,
     /// Session of the binder.
@@ -146,15 +148,17 @@ pub(crate) struct Ledger {
     per_dialer: HashMap<IdentityId, usize>,
     /// The grant issued last for each lease.
     newest: HashMap<Lease, String>,
+    /// How many leases each terminator has.
+    users: HashMap<TerminatorId, usize>,
     refused: u64,
 }
 
-/// What a dialer renews: its way to one host for one service.
-type Lease = (Tag, Tag, ServiceId);
+/// What a dialer renews: its grant for one terminator.
+type Lease = (Tag, TerminatorId);
 
 impl Grant {
     fn lease(&self) -> Lease {
-        (self.dialer_tag, self.binder_tag, self.pair.service.clone())
+        (self.dialer_tag, self.terminator.clone())
     }
 }
 
@@ -178,7 +182,10 @@ impl Ledger {
         *self.per_dialer.entry(grant.pair.dialer.clone()).or_default() += 1;
         self.by_expiry.insert((grant.expires_at, grant.id.clone()));
         if matches!(grant.reach, Reach::Paths { .. }) {
-            self.newest.insert(grant.lease(), grant.id.clone());
+            let before = self.newest.insert(grant.lease(), grant.id.clone());
+            if before.is_none() {
+                *self.users.entry(grant.terminator.clone()).or_default() += 1;
+            }
         }
         let entry = Entry { revoked: None, closed: BTreeSet::new(), grant };
         self.entries.insert(entry.grant.id.clone(), entry);
@@ -188,15 +195,39 @@ impl Ledger {
     /// Forgets a grant that was never given out.
     pub(crate) fn withdraw(&mut self, id: &str) {
         let Some(entry) = self.entries.remove(id) else { return };
-        let lease = entry.grant.lease();
-        if self.newest.get(&lease).is_some_and(|newest| newest == id) {
-            self.newest.remove(&lease);
-        }
+        self.end_lease(entry.grant.lease(), id);
         self.by_expiry.remove(&(entry.grant.expires_at, entry.grant.id));
         if let Some(n) = self.per_dialer.get_mut(&entry.grant.pair.dialer) {
             *n -= 1;
             if *n == 0 {
                 self.per_dialer.remove(&entry.grant.pair.dialer);
+            }
+        }
+    }
+
+    /// The lease ends if this grant is its newest.
+    fn end_lease(&mut self, lease: Lease, id: &str) {
+        if self.newest.get(&lease).is_some_and(|newest| newest == id) {
+            self.newest.remove(&lease);
+            if let Some(n) = self.users.get_mut(&lease.1) {
+                *n -= 1;
+                if *n == 0 {
+                    self.users.remove(&lease.1);
+                }
+            }
+        }
+    }
+
+    /// Dialers that hold a grant for the terminator.
+    pub(crate) fn users(&self, terminator: &TerminatorId) -> usize {
+        self.users.get(terminator).copied().unwrap_or_default()
+    }
+
+    /// The leases of what was revoked end.
+    fn end_leases(&mut self, revocations: &[Revocation]) {
+        for revoked in revocations.iter().filter(|r| !r.sessions.is_empty()) {
+            if let Some(lease) = self.entries.get(&revoked.id).map(|e| e.grant.lease()) {
+                self.end_lease(lease, &revoked.id);
             }
         }
     }
@@ -217,6 +248,7 @@ impl Ledger {
         let live = self.entries.values_mut().filter(|e| e.revoked.is_none());
         let mut revocations: Vec<_> = live.filter_map(|entry| entry.recheck(model, &mut judged)).collect();
         revocations.sort_by(|a, b| a.id.cmp(&b.id));
+        self.end_leases(&revocations);
         revocations
     }
 
@@ -232,13 +264,14 @@ impl Ledger {
             }
             revocations.extend(self.entries.get_mut(&id).and_then(|entry| entry.recheck(model, &mut judged)));
         }
+        self.end_leases(&revocations);
         revocations
     }
 
     /// The live grant issued last for each lease, and the ways that its dialer was told.
     pub(crate) fn leases(&self) -> impl Iterator<Item = (&Grant, &[Path])> {
         let entries = self.newest.values().filter_map(|id| self.entries.get(id));
-        entries.filter(|e| e.revoked.is_none()).filter_map(|e| match &e.grant.reach {
+        entries.filter_map(|e| match &e.grant.reach {
             Reach::Paths { paths, told } => Some((&e.grant, paths.get(..*told)?)),
             Reach::Anywhere(_) => None,
         })
@@ -248,7 +281,9 @@ impl Ledger {
     pub(crate) fn revoke_session(&mut self, tag: Tag, reason: &str) -> Vec<Revocation> {
         let of_session = |e: &&mut Entry| e.grant.dialer_tag == tag || e.grant.binder_tag == tag;
         let live = self.entries.values_mut().filter(|e| e.revoked.is_none()).filter(of_session);
-        live.filter_map(|entry| entry.revoke(reason)).collect()
+        let revocations: Vec<_> = live.filter_map(|entry| entry.revoke(reason)).collect();
+        self.end_leases(&revocations);
+        revocations
     }
 
     /// Revoked grants that would still be valid and concern this session: to be told again when it is back.
@@ -330,6 +365,7 @@ mod tests {
                 service: ServiceId::new("s"),
                 binder: IdentityId::new("binder"),
             },
+            terminator: TerminatorId::new("t"),
             dialer_tag: Tag([1; 8]),
             binder_tag: Tag([2; 8]),
             reach: Reach::Paths {
@@ -464,6 +500,7 @@ mod tests {
                     _ => ledger.withdraw(&at.to_string()),
                 }
                 prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+                prop_assert_eq!(ledger.newest.len(), ledger.users.values().sum::<usize>());
                 prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
                 prop_assert_eq!(ledger.entries.len(), ledger.per_dialer.values().sum::<usize>());
             }

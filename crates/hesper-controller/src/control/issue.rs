@@ -47,6 +47,7 @@ pub(super) fn issue(
     let grant = Grant {
         id: id.clone(),
         pair: route.pair.clone(),
+        terminator: route.terminator.clone(),
         dialer_tag: to.tag,
         binder_tag: route.binder_tag,
         reach: Reach::Paths { paths: route.paths.clone(), told: route.told },

@@ -19,6 +19,8 @@ pub(crate) struct ControlMetrics {
     pub(super) reroutes: Counter,
     /// Watches cut off because their peer did not read.
     pub(super) slow: Counter,
+    /// Calls refused because their identity made too many.
+    pub(super) limited: Family<Labels, Counter>,
     /// Certificates renewed, or not.
     pub(super) renewals: Family<Labels, Counter>,
     sessions: Gauge,
@@ -42,6 +44,11 @@ impl ControlMetrics {
             "watches_cut_off",
             "Watches ended because their peer did not read",
             self.slow.clone(),
+        );
+        registry.register(
+            "calls_limited",
+            "Calls and watches refused because their identity made too many",
+            self.limited.clone(),
         );
         registry.register("renewals", "Certificate renewals by outcome and code", self.renewals.clone());
         registry.register("node_sessions", "Node sessions with an open watch", self.sessions.clone());

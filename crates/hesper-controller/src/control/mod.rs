@@ -1,7 +1,8 @@
 //! What nodes and routers ask over gRPC: who is here, what they are told, who may dial whom, and when that ends.
 //!
 //! Pure: `sessions` (who is here), `paths` (the ways between two nodes), `grants` (what was granted and must be revoked), `view`
-//! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
+//! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
+//! (how often one identity may call), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
 //! `renew`, and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
 //!
@@ -10,6 +11,7 @@
 
 mod auth;
 mod bind;
+mod costs;
 mod dial;
 mod grants;
 mod issue;
@@ -17,6 +19,7 @@ mod metrics;
 mod node;
 mod paths;
 mod push;
+mod rate;
 mod reconcile;
 mod refusal;
 mod renew;
@@ -31,15 +34,17 @@ pub(crate) mod testing;
 mod tests;
 
 use crate::state::State;
+use costs::Costs;
 use grants::{Ledger, Revocation};
-use hesper_model::id::{EdgeRouterId, IdentityId, MAX_NAME_LEN, Tag};
+use hesper_model::id::{EdgeRouterId, IdentityId, MAX_NAME_LEN, Tag, TerminatorId};
 use hesper_proto::control::{
     NodeUpdate, Revoked, RouterRevoked, RouterUpdate, TokenKey, node_control_server::NodeControlServer,
     node_update, router_control_server::RouterControlServer, router_update,
 };
 use metrics::ControlMetrics;
 use push::{Changes, Outbox};
-use sessions::{Epoch, Sessions};
+use rate::{Limit, Rates};
+use sessions::{Epoch, SESSIONS_PER_IDENTITY_MAX, Sessions};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -57,6 +62,10 @@ const HELLO: Duration = Duration::from_secs(5);
 /// Dials and binds that may wait for somebody at a time; each holds its request only. The others are answered at once.
 const WAITING_MAX: usize = 4_096;
 
+/// Dials, binds and other calls of one identity: a dialer of 2,000 targets renews some fifteen a second.
+const CALLS: Limit = Limit { per_second: 200, burst: 1_000 };
+/// Watches that one identity opens: as many as it may have sessions, twice over, and then at the rate of a node that retries.
+const WATCHES: Limit = Limit { per_second: 10, burst: 2 * SESSIONS_PER_IDENTITY_MAX as u32 };
 /// Reasons told to one node one by one; beyond it they are not worth their messages.
 const REASONS_MAX: usize = 16;
 
@@ -104,12 +113,35 @@ pub(crate) struct Control {
 /// A picture, and the revision and view version that it shows.
 type Pictured = ((u64, u64), Arc<Picture>);
 
-#[derive(Default)]
 struct Shared {
     sessions: Sessions,
     ledger: Ledger,
+    costs: Costs,
+    calls: Rates,
+    opens: Rates,
     nodes: HashMap<Tag, (Epoch, Arc<Outbox<NodeUpdate>>)>,
     routers: HashMap<EdgeRouterId, (Epoch, Arc<Outbox<RouterUpdate>>)>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            sessions: Sessions::default(),
+            ledger: Ledger::default(),
+            costs: Costs::default(),
+            calls: Rates::new(CALLS),
+            opens: Rates::new(WATCHES),
+            nodes: HashMap::new(),
+            routers: HashMap::new(),
+        }
+    }
+}
+
+impl Shared {
+    /// What the terminator costs beyond its static cost.
+    fn dynamic_cost(&self, id: &TerminatorId) -> u32 {
+        self.costs.of(id, self.ledger.users(id), Instant::now())
+    }
 }
 
 impl Default for Control {
@@ -130,6 +162,11 @@ impl Default for Control {
 }
 
 impl Control {
+    /// What a terminator costs beyond its static cost.
+    pub(crate) fn dynamic_cost(&self, id: &TerminatorId) -> u32 {
+        self.lock().dynamic_cost(id)
+    }
+
     /// Is the router's watch open?
     pub(crate) fn router_is_online(&self, id: &EdgeRouterId) -> bool {
         self.lock().sessions.routers().is_online(id)

@@ -8,12 +8,16 @@ use super::{
     bind::{self, Bound, Host, Plan},
     dial::{self, Dialer, own_session},
     issue::{self, Recipient},
+    rate::TooOften,
     refusal::Refused,
     renew::{self, internal},
     shown,
 };
 use crate::state::{Expect, State, WRITE_ATTEMPTS, WriteError};
-use hesper_model::{entity::Terminator, id::Tag};
+use hesper_model::{
+    entity::Terminator,
+    id::{Tag, TerminatorId},
+};
 use hesper_observe::audit::{Event, Kind, Outcome};
 use hesper_policy::{Model, Rule};
 use hesper_proto::{
@@ -46,6 +50,8 @@ impl NodeControl for NodeService {
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = auth::node(&self.0, request.extensions())?;
+        let taken = self.0.control.lock().opens.take(&caller.identity.id, std::time::Instant::now());
+        taken.map_err(|often| self.too_often("watches", &caller, often))?;
         let mut reports = request.into_inner();
         let hello = hello(&mut reports).await?;
         let (watch, from) = Watch::open(self.0.clone(), caller, &hello)?;
@@ -54,7 +60,7 @@ impl NodeControl for NodeService {
     }
 
     async fn dial(&self, request: Request<DialRequest>) -> Result<Response<DialResponse>, Status> {
-        let caller = auth::node(&self.0, request.extensions())?;
+        let caller = self.caller(&request)?;
         let named = named_session(&request)?;
         let request = request.into_inner();
         let dialed = self.dial_when_possible(&caller, named, &request).await;
@@ -63,7 +69,7 @@ impl NodeControl for NodeService {
     }
 
     async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
-        let caller = auth::node(&self.0, request.extensions())?;
+        let caller = self.caller(&request)?;
         let named = named_session(&request)?;
         let request = request.into_inner();
         let bound = self.bind_now(&caller, named, &request).await;
@@ -72,7 +78,7 @@ impl NodeControl for NodeService {
     }
 
     async fn unbind(&self, request: Request<UnbindRequest>) -> Result<Response<UnbindResponse>, Status> {
-        let caller = auth::node(&self.0, request.extensions())?;
+        let caller = self.caller(&request)?;
         let tag = self.session_of(&caller, named_session(&request)?).await?;
         let id = request.into_inner().terminator_id;
         bind::own_terminator(&self.0.model(), tag, &id)?;
@@ -85,7 +91,7 @@ impl NodeControl for NodeService {
         &self,
         request: Request<UpdateTerminatorRequest>,
     ) -> Result<Response<UpdateTerminatorResponse>, Status> {
-        let caller = auth::node(&self.0, request.extensions())?;
+        let caller = self.caller(&request)?;
         let tag = self.session_of(&caller, named_session(&request)?).await?;
         let request = request.into_inner();
         for _ in 0..WRITE_ATTEMPTS {
@@ -108,6 +114,22 @@ impl NodeControl for NodeService {
 }
 
 impl NodeService {
+    /// Who calls, if it does not call too often.
+    fn caller<T>(&self, request: &Request<T>) -> Result<auth::Node, Status> {
+        let caller = auth::node(&self.0, request.extensions())?;
+        let taken = self.0.control.lock().calls.take(&caller.identity.id, std::time::Instant::now());
+        taken.map_err(|often| self.too_often("calls", &caller, often))?;
+        Ok(caller)
+    }
+
+    fn too_often(&self, what: &'static str, caller: &auth::Node, often: TooOften) -> Status {
+        self.0.control.metrics.limited.get_or_create(&vec![("what", what)]).inc();
+        let name = &caller.identity.name;
+        tracing::debug!(identity = %name, what, "too many calls");
+        let message = format!("identity '{name}' makes too many {what}: {often}");
+        Refused::new(Code::ResourceExhausted, "RATE_LIMITED", message).into()
+    }
+
     /// Decides again while what is missing may come within [`PATIENCE`].
     async fn dial_when_possible(
         &self,
@@ -116,12 +138,21 @@ impl NodeService {
         request: &DialRequest,
     ) -> Result<(DialResponse, Rule), Refused> {
         let state = &self.0;
+        let failures = dial::failures(&state.model(), &caller.identity, request);
+        if !failures.is_empty() {
+            let (mut shared, now) = (state.control.lock(), std::time::Instant::now());
+            failures.iter().for_each(|t| shared.costs.failed(t, &caller.identity.id, now));
+        }
         self.patiently(|| {
             let model = state.model();
-            let shared = state.control.lock();
+            let mut shared = state.control.lock();
             let tag = own_session(&shared.sessions, &caller.identity.id, named)?;
             let dialer = Dialer { identity: &caller.identity, tag };
-            let route = dial::route(&model, &shared.sessions, &dialer, request, &mut rand::rng())?;
+            let cost = |id: &TerminatorId| shared.dynamic_cost(id);
+            let route = dial::route(&model, &shared.sessions, &dialer, request, &cost, &mut rand::rng())?;
+            if !request.terminator_id.is_empty() {
+                shared.costs.succeeded(&route.terminator, &caller.identity.id);
+            }
             drop(shared);
             let to = Recipient { tag, spki_sha256: &caller.peer.spki_sha256, name: &caller.identity.name };
             Ok((issue::issue(state, &model, &route, to)?, route.rule))

@@ -66,6 +66,7 @@ fn revoke_now(state: &State) {
     let control = &state.control;
     control.change(|shared| {
         shared.ledger.expire(super::unix_now());
+        shared.costs.forget(Instant::now());
         // The model is read under the lock: a grant that was recorded before is decided by this model or a later one.
         let revoked = shared.ledger.recheck(&state.model());
         control.tell(shared, revoked);

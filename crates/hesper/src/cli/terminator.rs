@@ -53,7 +53,7 @@ impl CreateTerminator {
             .set_some("precedence", self.precedence)
             .set_some("identity", self.identity);
         self.tags.apply(&mut draft);
-        NewEntity::new(Kind::Terminator, None, draft, self.api)
+        NewEntity::new(Kind::Terminator, None, draft, self.api).with_hint()
     }
 }
 

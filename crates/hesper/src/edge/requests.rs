@@ -70,9 +70,15 @@ pub(crate) async fn update(session: &Session, kind: Kind, target: &str, draft: D
     session.patch(Action::Updating, &format!("{}/{id}", kind.plural()), &Value::Object(body)).await
 }
 
-/// What is still missing before a service can be dialed, as one line; none when nothing is, or when it cannot be told.
+/// What is still missing before a service can be dialed or a terminator works, as one line; none when nothing is, or when it cannot
+/// be told.
 pub(crate) async fn hint(session: &Session, kind: Kind, id: &str) -> Option<String> {
-    let query = [(if kind == Kind::Service { "service" } else { "servicePolicy" }, id)];
+    let about = match kind {
+        Kind::Service => "service",
+        Kind::Terminator => "terminator",
+        _ => "servicePolicy",
+    };
+    let query = [(about, id)];
     let answer = session.get(Action::Listing, "hints", &query).await.ok()?;
     answer.pointer("/data/hint").and_then(Value::as_str).map(str::to_owned)
 }

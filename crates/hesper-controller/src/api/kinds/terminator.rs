@@ -1,4 +1,5 @@
-//! Terminators made by an administrator; nodes make their own when they bind.
+//! Terminators. Nodes make their own when they bind; one made by an administrator has no session and is never online, which a hint
+//! says when it is created.
 
 use super::{Managed, Shown, named};
 use crate::api::{
@@ -39,7 +40,7 @@ impl Managed for Terminator {
         Field::shown(
             "dynamicCost",
             Shape::Integer(u16::MAX as u64),
-            "Cost added by health checks and failed dials.",
+            "Cost added by dialers that use it and by dials that failed.",
         ),
     ];
 
@@ -78,6 +79,6 @@ impl Managed for Terminator {
         if let Some(router) = &self.router_id {
             fields.insert("router".into(), named::<EdgeRouter>(context.model, router.as_str()));
         }
-        fields.insert("dynamicCost".into(), json!(0));
+        fields.insert("dynamicCost".into(), json!(context.state.control.dynamic_cost(&self.id)));
     }
 }

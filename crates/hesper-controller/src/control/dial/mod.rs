@@ -28,6 +28,9 @@ use tonic::Code;
 /// Microseconds of a way that count as one point of a terminator's cost: as OpenZiti's milliseconds of latency do.
 const MICROS_PER_POINT: u64 = 1_000;
 
+/// Failures taken from one request.
+const FAILURES_MAX: usize = 32;
+
 /// Who dials.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer<'a> {
@@ -65,11 +68,19 @@ pub(crate) fn route(
     sessions: &Sessions,
     dialer: &Dialer<'_>,
     request: &DialRequest,
+    dynamic_cost: &dyn Fn(&TerminatorId) -> u32,
     rng: &mut impl Rng,
 ) -> Result<Route, Refused> {
     let service = service(model, dialer.identity, &request.service)?;
-    let ask = Ask { model, sessions, dialer, service, request };
+    let ask = Ask { model, sessions, dialer, service, request, dynamic_cost };
     if request.terminator_id.is_empty() { ask.fresh(rng) } else { ask.renewed() }
+}
+
+/// Terminators that just failed for this dialer, as far as it may dial them at all.
+pub(crate) fn failures(model: &Model, dialer: &Identity, request: &DialRequest) -> Vec<TerminatorId> {
+    let Ok(service) = service(model, dialer, &request.service) else { return Vec::new() };
+    let avoided = request.avoid_terminator_ids.iter().take(FAILURES_MAX).map(TerminatorId::new);
+    avoided.filter(|id| model.terminator(id).is_some_and(|t| t.service_id == service.id)).collect()
 }
 
 /// The service, if the dialer may dial it.
@@ -88,6 +99,7 @@ struct Ask<'a> {
     dialer: &'a Dialer<'a>,
     service: &'a Service,
     request: &'a DialRequest,
+    dynamic_cost: &'a dyn Fn(&TerminatorId) -> u32,
 }
 
 impl Ask<'_> {
@@ -124,7 +136,8 @@ impl Ask<'_> {
             match to_host {
                 Ok(ways) => {
                     let mut candidate = Candidate::from(terminator.as_ref());
-                    candidate.cost = candidate.cost.saturating_add(ways.points());
+                    let beside = (self.dynamic_cost)(&terminator.id).saturating_add(ways.points());
+                    candidate.cost = candidate.cost.saturating_add(beside);
                     candidates.push(candidate);
                     routes.push(self.route(terminator, ways));
                 }

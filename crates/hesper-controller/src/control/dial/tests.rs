@@ -55,7 +55,7 @@ impl World {
         let model = self.mesh.model(1);
         let identity = model.identity(&IdentityId::new(who)).expect("known").clone();
         let dialer = Dialer { identity: &identity, tag: DIALER };
-        route(&model, &self.sessions, &dialer, &request, &mut StdRng::seed_from_u64(1))
+        route(&model, &self.sessions, &dialer, &request, &|_| 0, &mut StdRng::seed_from_u64(1))
     }
 }
 
@@ -262,6 +262,35 @@ fn the_best_reachable_terminator_is_taken() {
         m.0.terminators[0].cost = 9;
     });
     assert_eq!(unreachable_first.dial(ask("s")).expect("a route").terminator.as_str(), "t");
+}
+
+#[test]
+fn the_way_and_the_users_count_as_the_static_cost_does() {
+    let mut w = world();
+    w.mesh = w.mesh.hosted("far", "", Some(Tag([3; 8])));
+    let far = open(&mut w.sessions, "binder", Tag([3; 8]));
+    w.sessions.set_attached(Tag([3; 8]), far, [(r("r2"), 30_000)]);
+    let near = open_again(&mut w.sessions, "binder", BINDER);
+    w.sessions.set_attached(BINDER, near, [(r("r2"), 10_000)]);
+    let model = w.mesh.model(1);
+    let identity = model.identity(&IdentityId::new("dialer")).expect("known").clone();
+    let dialer = Dialer { identity: &identity, tag: DIALER };
+    for (of_near, expected) in [(0, "t"), (19, "t"), (21, "far"), (2 * 21, "far")] {
+        let cost = |id: &TerminatorId| if id.as_str() == "t" { of_near } else { 0 };
+        let route = route(&model, &w.sessions, &dialer, &ask("s"), &cost, &mut StdRng::seed_from_u64(1));
+        assert_eq!(route.expect("a route").terminator.as_str(), expected, "{of_near}");
+    }
+}
+
+#[test]
+fn only_what_the_dialer_may_dial_can_fail_for_it() {
+    let model = world().mesh.model(1);
+    let failed = |who: &str, service: &str| {
+        let identity = model.identity(&IdentityId::new(who)).expect("known");
+        let request = DialRequest { avoid_terminator_ids: vec!["t".into(), "x".into()], ..ask(service) };
+        failures(&model, identity, &request).len()
+    };
+    assert_eq!((failed("dialer", "s"), failed("stranger", "s"), failed("dialer", "other")), (1, 0, 0));
 }
 
 #[test]

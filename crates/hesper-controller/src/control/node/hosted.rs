@@ -27,6 +27,7 @@ pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hoste
         .map(|claims| Grant {
             id: claims.jti,
             pair: Pair { dialer: claims.sub, service: claims.service, binder: claims.aud },
+            terminator: claims.terminator,
             dialer_tag: claims.tag,
             binder_tag: tag,
             reach: Reach::Anywhere(Arc::clone(&routers)),

@@ -11,7 +11,7 @@ use super::{
 use crate::state::{CERTIFICATE, Certificate, Changes};
 use hesper_model::{
     entity::{PolicyType, Service, ServicePolicy, Terminator},
-    id::{EdgeRouterId, IdentityId},
+    id::{EdgeRouterId, IdentityId, TerminatorId},
 };
 use hesper_pki::{
     credentials::PeerIdentity,
@@ -124,6 +124,36 @@ async fn a_dialer_is_sent_for_other_ways_when_its_own_is_lost() {
     binder.attach(&["r1"]).await;
     assert_eq!(dialer.reroute().await, std::slice::from_ref(&renewed.grant_id));
     assert_eq!(dialer.dial(renewal).await.unwrap().paths[0].router_ids, ["r1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminator_that_failed_costs_more_and_an_identity_that_calls_too_often_is_refused() {
+    let world = World::new().await;
+    let (mut dialer, _binder, _router) = world.hosted().await;
+    let id = TerminatorId::new(&*world.terminators()[0]);
+    dialer.dial(ask("s")).await.unwrap();
+    assert_eq!(world.state.control.dynamic_cost(&id), 2);
+    let avoiding = DialRequest { avoid_terminator_ids: vec![id.to_string()], ..ask("s") };
+    assert!(dialer.dial(avoiding.clone()).await.unwrap_err().message().contains("just failed"));
+    assert_eq!(world.state.control.dynamic_cost(&id), 22);
+    let mut stranger = world.node("stranger").await;
+    assert_eq!(stranger.dial(avoiding).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(world.state.control.dynamic_cost(&id), 22, "whom it may not dial");
+    let renewal = DialRequest { terminator_id: id.to_string(), ..ask("s") };
+    // Empty until long after this test, however slow it runs.
+    let later = std::time::Instant::now() + DEADLINE;
+    let who = IdentityId::new("stranger");
+    while world.state.control.lock().calls.take(&who, later).is_ok() {}
+    let limited = stranger.dial(renewal.clone()).await.unwrap_err();
+    assert_eq!(limited.code(), Code::ResourceExhausted);
+    assert!(
+        limited
+            .message()
+            .contains("'stranger-name' makes too many calls: at most 200 a second, 1000 at once"),
+        "{limited}"
+    );
+    dialer.dial(renewal).await.expect("nobody else is");
+    assert_eq!(world.state.control.dynamic_cost(&id), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +402,7 @@ async fn a_route_decided_before_a_change_is_decided_again_when_it_is_issued() {
         let who = Dialer { identity, tag: dialer.tag() };
         // The binder may not have said yet where it is attached; a renewal does not ask.
         let renewal = DialRequest { terminator_id: world.terminators()[0].clone(), ..ask("s") };
-        route(&old, &shared.sessions, &who, &renewal, &mut rand::rng()).unwrap()
+        route(&old, &shared.sessions, &who, &renewal, &|_| 0, &mut rand::rng()).unwrap()
     };
     issue(&world.state, &old, &route, to).unwrap();
     world.disable("stranger").await;
