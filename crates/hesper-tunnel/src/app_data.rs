@@ -1,5 +1,6 @@
 //! What the dialing side tells the hosting side about a connection, and the variables of OpenZiti's templates.
 
+use hesper_model::config::Protocol;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -44,6 +45,12 @@ impl AppData {
             src_port: client.map(|c| c.port().to_string()).unwrap_or_default(),
             source_addr: String::new(),
         }
+    }
+
+    /// The same over another protocol.
+    #[must_use]
+    pub fn over(self, protocol: Protocol) -> Self {
+        Self { dst_protocol: protocol.to_string(), ..self }
     }
 
     /// Reads what a dialer sent; nothing at all is as good as `{}`.

@@ -1,8 +1,8 @@
 //! Puts unmodified programs on the mesh, without root.
 //!
 //! - [`host`]: binds every service that this identity may bind and that has a `host.v1` or `host.v2` config; each stream becomes one
-//!   TCP connection to the config's target.
-//! - [`proxy`]: local TCP listeners, each for one service: `service:port`, or `proxy.v1` configs.
+//!   TCP connection to the config's target, each flow of datagrams one UDP socket.
+//! - [`proxy`]: local TCP and UDP listeners, each for one service: `service:port[:udp]`, or `proxy.v1` configs.
 //! - [`http`]: an HTTP proxy for unmodified scrapers and browsers, with Prometheus' service discovery at `/sd`.
 //! - [`run`]: all of it in one process, from one identity.
 //!
@@ -10,8 +10,7 @@
 //!
 //! The decisions are plain functions of the node's view: [`names`] (what a request means), [`target`] (where a hosted stream goes),
 //! [`sd`] (what Prometheus discovers), [`plan`] (what to start and stop). The rest only carries them out, live: a change of
-//! policy, service or config takes effect without a restart and disturbs nothing else. UDP is not carried yet; what is configured
-//! for UDP alone is skipped with a warning.
+//! policy, service or config takes effect without a restart and disturbs nothing else.
 
 pub mod app_data;
 mod dialer;
@@ -27,8 +26,9 @@ pub mod run;
 pub mod sd;
 pub mod service;
 pub mod target;
+mod udp;
 
-pub use dialer::Dialer;
+pub use dialer::{Dialer, Flow};
 pub use follow::{Known, follow};
 pub use metrics::Metrics;
 

@@ -21,6 +21,10 @@ pub struct Metrics {
     pub(crate) proxied: Family<Labels, Counter>,
     /// Connections to local listeners open now.
     pub(crate) proxied_open: Gauge,
+    /// Datagrams carried, by service, side and direction.
+    pub(crate) datagrams: Family<Labels, Counter>,
+    /// Datagrams dropped, by service, side and reason.
+    pub(crate) datagrams_dropped: Family<Labels, Counter>,
     /// Requests to the HTTP proxy, by method and outcome.
     pub(crate) requests: Family<Labels, Counter>,
     /// Until the answer's head.
@@ -50,6 +54,10 @@ impl Metrics {
             proxied: registry.counters("tunnel_proxied_connections", "Connections to local listeners"),
             proxied_open: registry
                 .gauge("tunnel_proxied_connections_open", "Connections to local listeners open now"),
+            datagrams: registry
+                .counters("tunnel_datagrams", "Datagrams of UDP services carried, by direction"),
+            datagrams_dropped: registry
+                .counters("tunnel_datagrams_dropped", "Datagrams of UDP services dropped, by reason"),
             requests: registry.counters("tunnel_http_requests", "Requests to the HTTP proxy"),
             request_duration: registry
                 .durations("tunnel_http_request_duration", "From request to the head of the answer"),
@@ -82,6 +90,16 @@ impl Metrics {
             .inc();
     }
 
+    pub(crate) fn datagram(&self, service: &str, side: Side, direction: &str) {
+        let labels = [("service", service), ("side", side.as_str()), ("direction", direction)];
+        self.datagrams.get_or_create(&labels.map(|(n, v)| (n, v.to_owned())).into()).inc();
+    }
+
+    pub(crate) fn dropped(&self, service: &str, side: Side, reason: &str, count: u64) {
+        let labels = [("service", service), ("side", side.as_str()), ("reason", reason)];
+        self.datagrams_dropped.get_or_create(&labels.map(|(n, v)| (n, v.to_owned())).into()).inc_by(count);
+    }
+
     pub(crate) fn proxied(&self, service: &str, outcome: &'static str) {
         self.proxied
             .get_or_create(&vec![("service", service.to_owned()), ("outcome", outcome.to_owned())])
@@ -90,6 +108,24 @@ impl Metrics {
 
     pub(crate) fn request(&self, kind: &'static str, outcome: &'static str) {
         self.requests.get_or_create(&vec![("kind", kind.to_owned()), ("outcome", outcome.to_owned())]).inc();
+    }
+}
+
+/// Where datagrams of a UDP service are carried or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// At a local listener.
+    Proxy,
+    /// At the hosting side.
+    Host,
+}
+
+impl Side {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Host => "host",
+        }
     }
 }
 

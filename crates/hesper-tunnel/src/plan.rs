@@ -8,7 +8,9 @@ use hesper_model::{
 use hesper_sdk::NodeView;
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 /// Something that was configured but cannot be done. Said once, not on every change of the view.
@@ -31,13 +33,15 @@ pub struct BindingKey {
     pub instance: String,
 }
 
-/// One service to bind, and where its streams go.
+/// One service to bind, and where its streams and datagrams go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
     /// Static cost; none = the identity's default.
     pub cost: Option<u16>,
     /// Precedence; none = the identity's default.
     pub precedence: Option<Precedence>,
+    /// How long a flow of datagrams may be idle, if the service says so. (Idle streams are ended by their dialers.)
+    pub max_idle: Option<Duration>,
     /// Targets, the best first; the next is tried when one cannot be connected to.
     pub targets: Vec<HostV1>,
 }
@@ -49,7 +53,7 @@ impl Binding {
     }
 }
 
-/// Every service that this view says to host: Bind permission, and a `host.v1` or `host.v2` config that can carry TCP.
+/// Every service that this view says to host: Bind permission, and a `host.v1` or `host.v2` config.
 ///
 /// The terminators of a `host.v2` that share an instance id are one bind with several targets. Without `listenOptions.identity` the
 /// instance id is the identity's name (whatever `bindUsingEdgeIdentity` says), so that each host can be dialed by itself.
@@ -58,14 +62,11 @@ pub fn bindings(view: &NodeView) -> (BTreeMap<BindingKey, Binding>, Vec<Skipped>
     let mut skipped = Vec::new();
     for service in view.services.iter().filter(|s| s.may_bind) {
         let configs = Configs::of(service);
+        let max_idle = Some(Duration::from_millis(service.max_idle_time_millis)).filter(|i| !i.is_zero());
         let skip = |reason: String| Skipped { service: service.name.clone(), reason };
         skipped
             .extend(configs.faults.iter().map(|fault| skip(format!("its config cannot be read: {fault}"))));
         for host in configs.hosting {
-            if !target::carries_tcp(&host) {
-                skipped.push(skip("its only protocol is udp, which is not carried yet".into()));
-                continue;
-            }
             let key = BindingKey {
                 service_id: service.id.clone(),
                 service: service.name.clone(),
@@ -73,7 +74,7 @@ pub fn bindings(view: &NodeView) -> (BTreeMap<BindingKey, Binding>, Vec<Skipped>
             };
             let targets = &mut bindings
                 .entry(key)
-                .or_insert_with(|| Binding { cost: None, precedence: None, targets: Vec::new() })
+                .or_insert_with(|| Binding { cost: None, precedence: None, max_idle, targets: Vec::new() })
                 .targets;
             targets.push(host);
         }
@@ -133,10 +134,25 @@ pub fn needs_rebind(now: &Binding, wanted: &Binding) -> bool {
     (now.cost.is_some() && wanted.cost.is_none()) || (now.precedence.is_some() && wanted.precedence.is_none())
 }
 
+/// A local address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Local {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.protocol, self.address)
+    }
+}
+
 /// Every listener that this view says to open: `proxy.v1` configs of services that may be dialed.
 ///
 /// An address that two services ask for goes to the first by name.
-pub fn proxy_listeners(view: &NodeView) -> (BTreeMap<SocketAddr, String>, Vec<Skipped>) {
+pub fn proxy_listeners(view: &NodeView) -> (BTreeMap<Local, String>, Vec<Skipped>) {
     let mut listeners = BTreeMap::new();
     let mut skipped = Vec::new();
     let mut services: Vec<_> = view.services.iter().filter(|s| s.may_dial).collect();
@@ -144,17 +160,16 @@ pub fn proxy_listeners(view: &NodeView) -> (BTreeMap<SocketAddr, String>, Vec<Sk
     for service in services {
         let Some(proxy) = Configs::of(service).proxy else { continue };
         let skip = |reason: String| Skipped { service: service.name.clone(), reason };
-        if !proxy.protocols.contains(&Protocol::Tcp) {
-            skipped.push(skip("the only protocol of its proxy.v1 is udp, which is not carried yet".into()));
-            continue;
-        }
         let address = SocketAddr::new(proxy.binding.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), proxy.port);
-        match listeners.get(&address) {
-            None => {
-                listeners.insert(address, service.name.clone());
-            }
-            Some(other) => {
-                skipped.push(skip(format!("its proxy.v1 asks for {address}, which service '{other}' has")))
+        for protocol in proxy.protocols {
+            let local = Local { protocol, address };
+            match listeners.get(&local) {
+                None => {
+                    listeners.insert(local, service.name.clone());
+                }
+                Some(other) => {
+                    skipped.push(skip(format!("its proxy.v1 asks for {local}, which service '{other}' has")))
+                }
             }
         }
     }
@@ -165,18 +180,18 @@ pub fn proxy_listeners(view: &NodeView) -> (BTreeMap<SocketAddr, String>, Vec<Sk
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenEffect {
     /// Listen there for this service.
-    Open(SocketAddr, String),
+    Open(Local, String),
     /// Listen there no more; connections that are open go on.
-    Close(SocketAddr),
+    Close(Local),
 }
 
 /// From what is listened on to what should be, closes before opens.
 pub fn listen_effects(
-    running: &BTreeMap<SocketAddr, String>,
-    wanted: &BTreeMap<SocketAddr, String>,
+    running: &BTreeMap<Local, String>,
+    wanted: &BTreeMap<Local, String>,
 ) -> Vec<ListenEffect> {
-    let same = |address: &SocketAddr, service: &String, others: &BTreeMap<SocketAddr, String>| {
-        others.get(address) == Some(service)
+    let same = |local: &Local, service: &String, others: &BTreeMap<Local, String>| {
+        others.get(local) == Some(service)
     };
     let close = running.iter().filter(|(a, s)| !same(a, s, wanted)).map(|(a, _)| ListenEffect::Close(*a));
     let open =
@@ -227,14 +242,14 @@ mod tests {
                 "other@both tcp:localhost:6 None ",
                 "me-x@named tcp:localhost:2 Some(5) failed",
                 "me@plain tcp:127.0.0.1:9100 None ",
+                "me@udp udp:localhost:53 None ",
                 "me@unnamed tcp:localhost:1 None ",
             ]
         );
         let (_, skipped) = bindings(&view);
         let skipped: Vec<_> = skipped.iter().map(|s| format!("{}: {}", s.service, s.reason)).collect();
-        assert_eq!(skipped[0], "udp: its only protocol is udp, which is not carried yet");
         assert!(
-            skipped[1].starts_with("broken: its config cannot be read: host.v1: unknown variant `sctp`"),
+            skipped[0].starts_with("broken: its config cannot be read: host.v1: unknown variant `sctp`"),
             "{skipped:?}"
         );
     }
@@ -269,14 +284,20 @@ mod tests {
         ]);
         let (listeners, skipped) = proxy_listeners(&view);
         let listeners: Vec<_> = listeners.iter().map(|(a, s)| format!("{a} {s}")).collect();
-        assert_eq!(listeners, ["127.0.0.1:80 a", "127.0.0.2:80 c"]);
-        assert_eq!(skipped[0].reason, "its proxy.v1 asks for 127.0.0.1:80, which service 'a' has");
-        assert_eq!(skipped[1].service, "d");
+        assert_eq!(
+            listeners,
+            ["tcp:127.0.0.1:80 a", "tcp:127.0.0.2:80 c", "udp:127.0.0.1:53 d", "udp:127.0.0.2:80 c"]
+        );
+        assert_eq!(skipped[0].reason, "its proxy.v1 asks for tcp:127.0.0.1:80, which service 'a' has");
+        assert_eq!(skipped.len(), 1);
     }
 
-    fn listeners() -> impl Strategy<Value = BTreeMap<SocketAddr, String>> {
+    fn listeners() -> impl Strategy<Value = BTreeMap<Local, String>> {
         prop::collection::btree_map(
-            (1..5_u16).prop_map(|p| SocketAddr::from(([127, 0, 0, 1], p))),
+            (1..3_u16, any::<bool>()).prop_map(|(port, udp)| Local {
+                protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                address: SocketAddr::from(([127, 0, 0, 1], port)),
+            }),
             "[ab]",
             0..4,
         )
@@ -288,6 +309,7 @@ mod tests {
         let binding = (prop::option::of(0..3_u16), any::<bool>()).prop_map(|(cost, required)| Binding {
             cost,
             precedence: required.then_some(Precedence::Required),
+            max_idle: None,
             targets: Vec::new(),
         });
         prop::collection::btree_map(key, binding, 0..4)

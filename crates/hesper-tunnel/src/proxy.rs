@@ -1,13 +1,16 @@
-//! Local listeners: each connection becomes one stream to its service.
+//! Local listeners: each connection becomes one stream to its service, each UDP client one flow of datagrams.
+
+mod udp;
 
 use crate::{
     Dialer, Known, Metrics,
     app_data::AppData,
     http::dial_word,
     metrics::Held,
-    plan::{self, ListenEffect, Skipped},
+    plan::{self, ListenEffect, Local, Skipped},
 };
 use bytes::Bytes;
+use hesper_model::config::Protocol;
 use hesper_sdk::{Context, DialOptions};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -33,24 +36,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long until a `proxy.v1` listener whose port was taken is tried again.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// `service:port`, `service:port:tcp`: a listener and what it leads to.
+/// `service:port`, `service:port:tcp`, `service:port:udp`: a listener and what it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// Name of the service, or `instance@name`.
     pub service: String,
     /// The port to listen on; 0 = one that the system chooses.
     pub port: u16,
+    /// TCP unless given.
+    pub protocol: Protocol,
 }
 
 /// Text that is no listener.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpec {
     /// Not of that form.
-    #[error("'{0}' is not SERVICE:PORT or SERVICE:PORT:tcp")]
+    #[error("'{0}' is not SERVICE:PORT, SERVICE:PORT:tcp or SERVICE:PORT:udp")]
     Form(String),
-    /// UDP.
-    #[error("'{0}': UDP is not carried yet")]
-    Udp(String),
 }
 
 impl FromStr for Spec {
@@ -58,14 +60,18 @@ impl FromStr for Spec {
     fn from_str(s: &str) -> Result<Self, InvalidSpec> {
         let form = || InvalidSpec::Form(s.to_owned());
         let (rest, last) = s.rsplit_once(':').ok_or_else(form)?;
+        let protocol = if last == "udp" { Protocol::Udp } else { Protocol::Tcp };
         let (service, port) = match last {
-            "udp" => return Err(InvalidSpec::Udp(s.to_owned())),
-            "tcp" => rest.rsplit_once(':').ok_or_else(form)?,
+            "tcp" | "udp" => rest.rsplit_once(':').ok_or_else(form)?,
             _ => (rest, last),
         };
         let digits = !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit());
         let port = port.parse().ok().filter(|_| digits).ok_or_else(form)?;
-        if service.is_empty() { Err(form()) } else { Ok(Self { service: service.to_owned(), port }) }
+        if service.is_empty() {
+            Err(form())
+        } else {
+            Ok(Self { service: service.to_owned(), port, protocol })
+        }
     }
 }
 
@@ -73,8 +79,12 @@ impl FromStr for Spec {
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// An address that cannot be listened on.
-    #[error("cannot listen on {address} for service '{service}'; choose another port, or stop what has it")]
+    #[error(
+        "cannot listen on {address} for service '{service}' ({protocol}); choose another port, or stop what has it"
+    )]
     Listen {
+        /// TCP or UDP.
+        protocol: Protocol,
         /// The address.
         address: SocketAddr,
         /// The service.
@@ -97,7 +107,53 @@ pub enum ProxyError {
 
 /// Listeners that are open and not yet served.
 #[derive(Debug)]
-pub struct Listeners(Vec<(String, TcpListener)>);
+pub struct Listeners(Vec<(Dialed, Socket)>);
+
+/// What a listener dials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Dialed {
+    /// As the SDK takes it: a name, or `instance@name`.
+    service: String,
+    /// It is the service's name as it stands, whatever is in it.
+    exact: bool,
+}
+
+impl Dialed {
+    fn options(&self, asked: &AppData) -> DialOptions {
+        let instance = self.exact.then(String::new);
+        DialOptions { app_data: asked.to_json(), instance, ..DialOptions::default() }
+    }
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    async fn open(local: Local) -> io::Result<Self> {
+        match local.protocol {
+            Protocol::Tcp => TcpListener::bind(local.address).await.map(Self::Tcp),
+            Protocol::Udp => UdpSocket::bind(local.address).await.map(Self::Udp),
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Serves until dropped; connections live on until `ends`, flows of datagrams do not.
+    async fn serve<D: Dialer>(self, dialer: D, dialed: Dialed, metrics: Metrics, ends: CancellationToken) {
+        match self {
+            Self::Tcp(listener) => listen(dialer, dialed, listener, metrics, ends).await,
+            Self::Udp(socket) => udp::listen(dialer, dialed, socket, metrics).await,
+        }
+    }
+}
 
 /// Opens a listener for each spec on `bind` ([`LOOPBACK`] unless the user said otherwise): all of them or none.
 ///
@@ -105,7 +161,9 @@ pub struct Listeners(Vec<(String, TcpListener)>);
 /// [`ProxyError`]: the first address that cannot be listened on.
 pub async fn open(specs: &[Spec], bind: IpAddr) -> Result<Listeners, ProxyError> {
     for (i, spec) in specs.iter().enumerate() {
-        if let Some(first) = specs[..i].iter().find(|s| s.port == spec.port && spec.port != 0) {
+        if let Some(first) =
+            specs[..i].iter().find(|s| (s.port, s.protocol) == (spec.port, spec.protocol) && spec.port != 0)
+        {
             let (first, second) = (first.service.clone(), spec.service.clone());
             return Err(ProxyError::Twice { port: spec.port, first, second });
         }
@@ -113,13 +171,12 @@ pub async fn open(specs: &[Spec], bind: IpAddr) -> Result<Listeners, ProxyError>
     let mut open = Vec::new();
     for spec in specs {
         let address = SocketAddr::new(bind, spec.port);
-        let listener = TcpListener::bind(address).await.map_err(|source| ProxyError::Listen {
-            address,
-            service: spec.service.clone(),
-            source,
-        })?;
-        tracing::info!(service = %spec.service, address = %listener.local_addr().unwrap_or(address), "listening");
-        open.push((spec.service.clone(), listener));
+        let (protocol, service) = (spec.protocol, spec.service.clone());
+        let socket = Socket::open(Local { protocol, address })
+            .await
+            .map_err(|source| ProxyError::Listen { protocol, address, service: service.clone(), source })?;
+        tracing::info!(%service, %protocol, address = %socket.local_addr().unwrap_or(address), "listening");
+        open.push((Dialed { service, exact: false }, socket));
     }
     Ok(Listeners(open))
 }
@@ -127,7 +184,7 @@ pub async fn open(specs: &[Spec], bind: IpAddr) -> Result<Listeners, ProxyError>
 impl Listeners {
     /// Where each service is listened for.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.0.iter().filter_map(|(service, l)| Some((service.clone(), l.local_addr().ok()?))).collect()
+        self.0.iter().filter_map(|(dialed, l)| Some((dialed.service.clone(), l.local_addr().ok()?))).collect()
     }
 
     /// Serves them until dropped.
@@ -135,8 +192,8 @@ impl Listeners {
         let ends = CancellationToken::new();
         let _ends = ends.clone().drop_guard();
         let mut tasks = JoinSet::new();
-        for (service, listener) in self.0 {
-            tasks.spawn(listen(dialer.clone(), service, listener, metrics.clone(), ends.clone()));
+        for (dialed, socket) in self.0 {
+            tasks.spawn(socket.serve(dialer.clone(), dialed, metrics.clone(), ends.clone()));
         }
         while tasks.join_next().await.is_some() {}
         std::future::pending::<()>().await;
@@ -156,8 +213,8 @@ pub async fn run(ctx: Context, specs: &[Spec], bind: IpAddr, metrics: Metrics) -
 pub async fn follow_configs<D: Dialer>(dialer: D, mut known: watch::Receiver<Arc<Known>>, metrics: Metrics) {
     let ends = CancellationToken::new();
     let _ends = ends.clone().drop_guard();
-    let mut running: BTreeMap<SocketAddr, String> = BTreeMap::new();
-    let mut stops: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
+    let mut running: BTreeMap<Local, String> = BTreeMap::new();
+    let mut stops: BTreeMap<Local, CancellationToken> = BTreeMap::new();
     let mut said = Said::default();
     loop {
         let view = Arc::clone(&known.borrow_and_update().view);
@@ -166,20 +223,21 @@ pub async fn follow_configs<D: Dialer>(dialer: D, mut known: watch::Receiver<Arc
         let mut failed = Vec::new();
         for effect in plan::listen_effects(&running, &wanted) {
             match effect {
-                ListenEffect::Close(address) => {
-                    running.remove(&address);
-                    if let Some(stop) = stops.remove(&address) {
+                ListenEffect::Close(local) => {
+                    running.remove(&local);
+                    if let Some(stop) = stops.remove(&local) {
                         stop.cancel();
-                        tracing::info!(%address, "no longer listening");
+                        tracing::info!(%local, "no longer listening");
                     }
                 }
-                ListenEffect::Open(address, service) => match listen_retrying(address).await {
-                    Ok(listener) => {
-                        tracing::info!(%service, %address, "listening");
+                ListenEffect::Open(local, service) => match open_retrying(local).await {
+                    Ok(socket) => {
+                        tracing::info!(%service, %local, "listening");
                         let stop = CancellationToken::new();
-                        stops.insert(address, stop.clone());
-                        running.insert(address, service.clone());
-                        let serve = listen(dialer.clone(), service, listener, metrics.clone(), ends.clone());
+                        stops.insert(local, stop.clone());
+                        running.insert(local, service.clone());
+                        let dialed = Dialed { service, exact: true };
+                        let serve = socket.serve(dialer.clone(), dialed, metrics.clone(), ends.clone());
                         let ends = ends.clone();
                         tokio::spawn(async move {
                             tokio::select! {
@@ -189,8 +247,9 @@ pub async fn follow_configs<D: Dialer>(dialer: D, mut known: watch::Receiver<Arc
                             }
                         });
                     }
-                    Err(error) => failed
-                        .push(Skipped { service, reason: format!("cannot listen on {address}: {error}") }),
+                    Err(error) => {
+                        failed.push(Skipped { service, reason: format!("cannot listen on {local}: {error}") })
+                    }
                 },
             }
         }
@@ -203,11 +262,11 @@ pub async fn follow_configs<D: Dialer>(dialer: D, mut known: watch::Receiver<Arc
 }
 
 /// A port that we have just closed ourselves may need a moment.
-async fn listen_retrying(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+async fn open_retrying(local: Local) -> io::Result<Socket> {
+    match Socket::open(local).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             tokio::time::sleep(ACCEPT_PAUSE).await;
-            TcpListener::bind(address).await
+            Socket::open(local).await
         }
         other => other,
     }
@@ -230,7 +289,7 @@ impl Said {
 /// Accepts until dropped; connections live on until `ends`.
 async fn listen<D: Dialer>(
     dialer: D,
-    service: String,
+    dialed: Dialed,
     listener: TcpListener,
     metrics: Metrics,
     ends: CancellationToken,
@@ -241,37 +300,42 @@ async fn listen<D: Dialer>(
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((tcp, client)) => {
-                let (dialer, service, metrics) = (dialer.clone(), service.clone(), metrics.clone());
+                let (dialer, dialed, metrics) = (dialer.clone(), dialed.clone(), metrics.clone());
                 let ends = ends.clone();
                 tokio::spawn(async move {
                     let _held = (permit, Held::new(&metrics.proxied_open));
                     tokio::select! {
-                        () = carry(&dialer, &service, tcp, client, local, &metrics) => {}
+                        () = carry(&dialer, &dialed, tcp, client, local, &metrics) => {}
                         () = ends.cancelled() => {}
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%service, %error, "a listener could not accept a connection");
+                tracing::warn!(service = %dialed.service, %error, "a listener could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
+/// What the hosting side is told about a client of a local listener.
+fn asked(service: &str, local: Option<SocketAddr>, client: SocketAddr, protocol: Protocol) -> AppData {
+    let asked = AppData::tcp(service, local.map_or(0, |l| l.port()), Some(client)).over(protocol);
+    let dst_ip = local.map(|l| l.ip().to_string()).unwrap_or_default();
+    AppData { dst_hostname: String::new(), dst_ip, ..asked }
+}
+
 async fn carry<D: Dialer>(
     dialer: &D,
-    service: &str,
+    dialed: &Dialed,
     tcp: TcpStream,
     client: SocketAddr,
     local: Option<SocketAddr>,
     metrics: &Metrics,
 ) {
-    let mut asked = AppData::tcp(service, local.map_or(0, |l| l.port()), Some(client));
-    asked.dst_hostname.clear();
-    asked.dst_ip = local.map(|l| l.ip().to_string()).unwrap_or_default();
-    let options = DialOptions { app_data: asked.to_json(), ..DialOptions::default() };
-    match dialer.dial(service, options).await {
+    let service = &dialed.service;
+    let asked = asked(service, local, client, Protocol::Tcp);
+    match dialer.dial(service, dialed.options(&asked)).await {
         Ok(stream) => {
             metrics.proxied(service, "ok");
             if let Err(error) = D::splice(stream, tcp, Bytes::new()).await {
@@ -295,12 +359,15 @@ mod tests {
 
     #[test]
     fn specs() {
-        let spec = |service: &str, port| Ok(Spec { service: service.into(), port });
+        let of = |service: &str, port, protocol| Ok(Spec { service: service.into(), port, protocol });
+        let spec = |service: &str, port| of(service, port, Protocol::Tcp);
         assert_eq!("svc:80".parse(), spec("svc", 80));
         assert_eq!("svc:80:tcp".parse(), spec("svc", 80));
         assert_eq!("inst@a:b:80".parse(), spec("inst@a:b", 80));
-        assert_eq!("svc:80:udp".parse::<Spec>(), Err(InvalidSpec::Udp("svc:80:udp".into())));
-        for bad in ["", "svc", "svc:", ":80", "svc:http", "svc:65536", "svc:+80", "svc::tcp", "80:tcp"] {
+        assert_eq!("svc:80:udp".parse(), of("svc", 80, Protocol::Udp));
+        for bad in
+            ["", "svc", "svc:", ":80", "svc:http", "svc:65536", "svc:+80", "svc::tcp", "80:tcp", "svc:udp"]
+        {
             assert_eq!(bad.parse::<Spec>(), Err(InvalidSpec::Form(bad.into())), "{bad}");
         }
     }
@@ -309,15 +376,16 @@ mod tests {
     async fn a_port_in_use_or_asked_for_twice_is_said_clearly() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let port = taken.local_addr().expect("address").port();
-        let specs = [Spec { service: "free".into(), port: 0 }, Spec { service: "svc".into(), port }];
+        let spec = |service: &str, port, protocol| Spec { service: service.into(), port, protocol };
+        let specs = [spec("free", 0, Protocol::Tcp), spec("svc", port, Protocol::Tcp)];
         let error = open(&specs, LOOPBACK).await.expect_err("taken");
         assert_eq!(
             error.to_string(),
             format!(
-                "cannot listen on 127.0.0.1:{port} for service 'svc'; choose another port, or stop what has it"
+                "cannot listen on 127.0.0.1:{port} for service 'svc' (tcp); choose another port, or stop what has it"
             )
         );
-        let specs = [Spec { service: "a".into(), port: 7 }, Spec { service: "b".into(), port: 7 }];
+        let specs = [spec("a", 7, Protocol::Udp), spec("b", 7, Protocol::Udp)];
         let error = open(&specs, LOOPBACK).await.expect_err("twice").to_string();
         assert_eq!(error, "port 7 is asked for twice, by service 'a' and by service 'b'");
     }

@@ -9,8 +9,10 @@ use std::{fmt, net::IpAddr, time::Duration};
 pub struct Target {
     /// Host.
     pub address: HostAddress,
-    /// TCP port.
+    /// Port.
     pub port: u16,
+    /// TCP, or UDP.
+    pub protocol: Protocol,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// The HTTP proxy (`host:port`) to connect through.
@@ -20,8 +22,8 @@ pub struct Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            HostAddress::Ip(IpAddr::V6(ip)) => write!(f, "tcp:[{ip}]:{}", self.port),
-            other => write!(f, "tcp:{other}:{}", self.port),
+            HostAddress::Ip(IpAddr::V6(ip)) => write!(f, "{}:[{ip}]:{}", self.protocol, self.port),
+            other => write!(f, "{}:{other}:{}", self.protocol, self.port),
         }
     }
 }
@@ -48,25 +50,38 @@ pub enum Refusal {
         /// What was asked for.
         value: String,
     },
-    /// UDP.
-    #[error("UDP is not carried yet")]
-    Udp,
+    /// A TCP target was dialed for datagrams, or the other way round.
+    #[error("the service carries {target} here, not {dialed}")]
+    Protocol {
+        /// What the config says.
+        target: Protocol,
+        /// What was dialed.
+        dialed: Protocol,
+    },
+    /// A proxy speaks TCP only.
+    #[error("the service's host config sends its connections through a proxy, which carries no UDP")]
+    Proxy,
     /// The config has neither form; its schema does not allow that.
     #[error("the service's host config has no {0}")]
     Incomplete(&'static str),
 }
 
-/// The target of one stream.
+/// The target of one stream (TCP) or flow of datagrams (UDP).
 ///
 /// `allowedSourceAddresses` is not used: connecting from a foreign address takes rights that a tunneler without root does not have.
 ///
 /// # Errors
 /// [`Refusal`]: the config does not allow what the dialer asked for.
-pub fn target(config: &HostV1, asked: &AppData) -> Result<Target, Refusal> {
-    if protocol(config, asked)? == Protocol::Udp {
-        return Err(Refusal::Udp);
+pub fn target(config: &HostV1, asked: &AppData, dialed: Protocol) -> Result<Target, Refusal> {
+    let target = protocol(config, asked)?;
+    if target != dialed {
+        return Err(Refusal::Protocol { target, dialed });
+    }
+    if target == Protocol::Udp && config.proxy.is_some() {
+        return Err(Refusal::Proxy);
     }
     Ok(Target {
+        protocol: target,
         address: address(config, asked)?,
         port: port(config, asked)?,
         connect_timeout: config.connect_timeout(),
@@ -74,25 +89,21 @@ pub fn target(config: &HostV1, asked: &AppData) -> Result<Target, Refusal> {
     })
 }
 
-/// Can it carry TCP at all?
-pub fn carries_tcp(config: &HostV1) -> bool {
-    if config.forward_protocol {
-        config.allowed_protocols.contains(&Protocol::Tcp)
-    } else {
-        config.protocol == Some(Protocol::Tcp)
-    }
-}
-
 /// The target in one word, for operators: `tcp:127.0.0.1:9100`, or `forward` where the dialer chooses.
 pub fn describe(config: &HostV1) -> String {
     let address = config.address.as_ref().filter(|_| !config.forward_address);
     let port = config.port.filter(|_| !config.forward_port);
+    let protocols = match (config.forward_protocol, config.protocol, &config.allowed_protocols[..]) {
+        (false, Some(protocol), _) | (true, _, &[protocol]) => protocol.to_string(),
+        (true, _, [_, ..]) => "tcp+udp".to_owned(),
+        _ => "tcp".to_owned(),
+    };
     match (address, port) {
-        (Some(HostAddress::Ip(IpAddr::V6(ip))), Some(port)) => format!("tcp:[{ip}]:{port}"),
-        (Some(address), Some(port)) => format!("tcp:{address}:{port}"),
-        (Some(address), None) => format!("tcp:{address}:forward"),
-        (None, Some(port)) => format!("tcp:forward:{port}"),
-        (None, None) => "tcp:forward".to_owned(),
+        (Some(HostAddress::Ip(IpAddr::V6(ip))), Some(port)) => format!("{protocols}:[{ip}]:{port}"),
+        (Some(address), Some(port)) => format!("{protocols}:{address}:{port}"),
+        (Some(address), None) => format!("{protocols}:{address}:forward"),
+        (None, Some(port)) => format!("{protocols}:forward:{port}"),
+        (None, None) => format!("{protocols}:forward"),
     }
 }
 
@@ -177,9 +188,13 @@ mod tests {
     use serde_json::{Value, json};
 
     fn decide(config: Value, asked: Value) -> String {
+        decide_for(Protocol::Tcp, config, asked)
+    }
+
+    fn decide_for(dialed: Protocol, config: Value, asked: Value) -> String {
         let config: HostV1 = serde_json::from_value(config).expect("a host.v1");
         let asked: AppData = serde_json::from_value(asked).expect("app data");
-        match target(&config, &asked) {
+        match target(&config, &asked, dialed) {
             Ok(target) => target.to_string(),
             Err(refusal) => refusal.to_string(),
         }
@@ -196,11 +211,44 @@ mod tests {
         assert_eq!(decide(json!({"protocol": "tcp", "address": "::1", "port": 1}), json!({})), "tcp:[::1]:1");
         assert_eq!(
             decide(json!({"protocol": "udp", "address": "::1", "port": 1}), json!({})),
-            "UDP is not carried yet"
+            "the service carries udp here, not tcp"
         );
         assert_eq!(
             decide(json!({"address": "::1", "port": 1}), json!({})),
             "the service's host config has no protocol"
+        );
+    }
+
+    #[test]
+    fn datagrams_go_to_udp_targets_only() {
+        let udp = || json!({"protocol": "udp", "address": "::1", "port": 53});
+        let forward =
+            json!({"forwardProtocol": true, "allowedProtocols": ["udp"], "address": "ns", "port": 53});
+        let mut proxied = udp();
+        proxied["proxy"] = json!({"type": "http", "address": "p:1"});
+        for (config, asked, expected) in [
+            (udp(), json!({"dst_protocol": "tcp"}), "udp:[::1]:53"),
+            (forward.clone(), json!({"dst_protocol": "udp"}), "udp:ns:53"),
+            (forward, json!({"dst_protocol": "tcp"}), "protocol 'tcp' is not allowed by the service"),
+            (
+                json!({"protocol": "tcp", "address": "::1", "port": 1}),
+                json!({"dst_protocol": "udp"}),
+                "the service carries tcp here, not udp",
+            ),
+            (
+                proxied,
+                json!({}),
+                "the service's host config sends its connections through a proxy, which carries no UDP",
+            ),
+        ] {
+            assert_eq!(decide_for(Protocol::Udp, config.clone(), asked), expected, "{config}");
+        }
+        // Allowed for both, and dialed the other way than told.
+        let both =
+            json!({"forwardProtocol": true, "allowedProtocols": ["tcp", "udp"], "address": "ns", "port": 53});
+        assert_eq!(
+            decide_for(Protocol::Udp, both, json!({"dst_protocol": "tcp"})),
+            "the service carries tcp here, not udp"
         );
     }
 
@@ -276,5 +324,9 @@ mod tests {
         );
         assert_eq!(of(json!({"protocol": "tcp", "address": "::1", "forwardPort": true})), "tcp:::1:forward");
         assert_eq!(of(json!({"forwardAddress": true, "forwardPort": true})), "tcp:forward");
+        assert_eq!(of(json!({"protocol": "udp", "address": "::1", "port": 53})), "udp:[::1]:53");
+        let both =
+            json!({"forwardProtocol": true, "allowedProtocols": ["tcp", "udp"], "address": "a", "port": 5});
+        assert_eq!(of(both), "tcp+udp:a:5");
     }
 }

@@ -130,7 +130,7 @@ fn wrong_values_are_named() {
         (&["tunnel", "host"], "--identity"),
         (&["tunnel", "proxy", "-i", "x.json"], "SERVICE:PORT"),
         (&["tunnel", "proxy", "-i", "x.json", "web"], "SERVICE:PORT"),
-        (&["tunnel", "proxy", "-i", "x.json", "web:53:udp"], "UDP is not carried"),
+        (&["tunnel", "proxy", "-i", "x.json", "web:53:sctp"], "is not SERVICE:PORT"),
         (&["tunnel", "run", "-i", "x.json", "--proxy", "9180"], "9180"),
         (&["demo", "extra"], "'extra'"),
     ] {

@@ -147,6 +147,7 @@ impl Checks {
         Binding {
             cost: best.map(|t| t.cost).or(self.binding.cost),
             precedence: best.map(|t| t.precedence).or(self.binding.precedence),
+            max_idle: self.binding.max_idle,
             targets: order.into_iter().map(|t| t.host.clone()).collect(),
         }
     }

@@ -92,7 +92,7 @@ fn check(address: SocketAddr, actions: Value) -> Value {
 
 fn start(targets: Vec<HostV1>) -> (Checks, Registry) {
     let registry = Registry::new();
-    let binding = Binding { cost: None, precedence: None, targets };
+    let binding = Binding { cost: None, precedence: None, max_idle: None, targets };
     (Checks::start("svc", binding, BOUND, Metrics::new(&registry)), registry)
 }
 
@@ -145,8 +145,12 @@ async fn cost_rises_and_falls_with_the_results_and_survives_a_change_of_config()
     let (mut checks, _) = start(vec![target(1, Value::Null, check(address, actions.clone()))]);
     checks.changed().await;
     assert_eq!(checks.binding().cost, Some(120));
-    let moved =
-        Binding { cost: None, precedence: None, targets: vec![target(9, json!(7), check(address, actions))] };
+    let moved = Binding {
+        cost: None,
+        precedence: None,
+        max_idle: None,
+        targets: vec![target(9, json!(7), check(address, actions))],
+    };
     checks.rebase(moved, BOUND);
     assert_eq!(
         (checks.binding().cost, checks.binding().targets[0].port),
@@ -157,7 +161,12 @@ async fn cost_rises_and_falls_with_the_results_and_survives_a_change_of_config()
     checks.changed().await;
     assert_eq!(checks.binding().cost, Some(7));
     checks.rebase(
-        Binding { cost: None, precedence: None, targets: vec![target(9, Value::Null, json!([]))] },
+        Binding {
+            cost: None,
+            precedence: None,
+            max_idle: None,
+            targets: vec![target(9, Value::Null, json!([]))],
+        },
         BOUND,
     );
     assert_eq!(checks.binding().cost, None);

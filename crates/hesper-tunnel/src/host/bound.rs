@@ -1,19 +1,24 @@
 //! One bound service: accepts its streams and connects them.
 
-use super::connect::{ConnectError, Connected, connect};
+use super::{
+    connect::{ConnectError, Connected, connect, connect_udp},
+    datagrams,
+};
 use crate::{
     Metrics,
     app_data::AppData,
     health::{Checks, state},
     metrics::Held,
     plan::{Binding, BindingKey, needs_rebind},
-    target,
+    target::{self, Target},
+    udp,
 };
-use hesper_model::entity::Precedence;
+use hesper_model::{config::Protocol, entity::Precedence};
 use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener, Updater};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
+    net::UdpSocket,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
@@ -222,7 +227,13 @@ const fn sdk_precedence(precedence: Precedence) -> hesper_sdk::Precedence {
     }
 }
 
-/// One stream: connect, accept, copy; or refuse with the reason.
+/// What a stream or a flow of datagrams is connected to.
+enum Reached {
+    Tcp(Connected),
+    Udp(UdpSocket),
+}
+
+/// One stream or flow: connect, accept, copy; or refuse with the reason.
 async fn stream(
     incoming: Incoming,
     binding: Binding,
@@ -233,13 +244,17 @@ async fn stream(
     let dialer = incoming.dialer_id().to_owned();
     let _held = Held::new(&metrics.hosted_open);
     let connected = match permit {
-        Some(_) => first_that_connects(&binding, incoming.app_data()).await,
+        Some(_) => first_that_connects(&binding, incoming.app_data(), incoming.protocol()).await,
         None => Err(("busy", format!("service '{service}' has {MAX_STREAMS} streams already"))),
     };
     match connected {
         Ok(connected) => {
             metrics.hosted(&service, "ok");
-            match copy(incoming, connected).await {
+            let copied = match connected {
+                Reached::Tcp(connected) => copy(incoming, connected).await,
+                Reached::Udp(target) => carry(incoming, target, &service, &binding, &metrics).await,
+            };
+            match copied {
                 Ok(()) => tracing::debug!(%service, %dialer, "a stream ended"),
                 Err(error) => tracing::debug!(%service, %dialer, %error, "a stream broke"),
             }
@@ -253,20 +268,45 @@ async fn stream(
 }
 
 /// Tries the targets in order; the reason of the last failure, or of the first refusal by config when none was tried.
-async fn first_that_connects(binding: &Binding, app_data: &str) -> Result<Connected, (&'static str, String)> {
+async fn first_that_connects(
+    binding: &Binding,
+    app_data: &str,
+    dialed: Protocol,
+) -> Result<Reached, (&'static str, String)> {
     let asked = AppData::parse(app_data)
         .map_err(|error| ("refused", format!("the dialer's connection data cannot be read: {error}")))?;
     let mut failure = None;
     for config in &binding.targets {
-        match target::target(config, &asked) {
-            Ok(target) => match connect(&target).await {
-                Ok(connected) => return Ok(connected),
+        match target::target(config, &asked, dialed) {
+            Ok(target) => match reach(&target).await {
+                Ok(reached) => return Ok(reached),
                 Err(error) => failure = Some(("target", ConnectError::explain(&error))),
             },
             Err(refusal) => failure = failure.or(Some(("refused", refusal.to_string()))),
         }
     }
     Err(failure.unwrap_or_else(|| ("refused", "the service has no target".to_owned())))
+}
+
+async fn reach(target: &Target) -> Result<Reached, ConnectError> {
+    match target.protocol {
+        Protocol::Tcp => connect(target).await.map(Reached::Tcp),
+        Protocol::Udp => connect_udp(target).await.map(Reached::Udp),
+    }
+}
+
+async fn carry(
+    incoming: Incoming,
+    target: UdpSocket,
+    service: &str,
+    binding: &Binding,
+    metrics: &Metrics,
+) -> std::io::Result<()> {
+    let flow = incoming.into_datagrams().await?;
+    let idle = binding.max_idle.unwrap_or(udp::IDLE);
+    let end = datagrams::carry(flow, target, service, idle, metrics).await;
+    tracing::debug!(service, end, "a flow ended");
+    Ok(())
 }
 
 async fn copy(incoming: Incoming, connected: Connected) -> std::io::Result<()> {

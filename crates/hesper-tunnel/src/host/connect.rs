@@ -7,8 +7,15 @@ use http::{Method, Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::{error::Error, io};
-use tokio::{net::TcpStream, time::timeout};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+use tokio::{
+    net::{TcpStream, UdpSocket, lookup_host},
+    time::timeout,
+};
 
 /// A connection, and what was read from it already.
 #[derive(Debug)]
@@ -81,6 +88,33 @@ pub(super) async fn connect(target: &Target) -> Result<Connected, ConnectError> 
     })
 }
 
+/// A UDP socket that sends to the target and hears nobody else.
+pub(super) async fn connect_udp(target: &Target) -> Result<UdpSocket, ConnectError> {
+    let attempt = async {
+        let addresses = match &target.address {
+            HostAddress::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
+            HostAddress::Hostname(name) => lookup_host((name.as_str(), target.port)).await?.collect(),
+        };
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            let any: IpAddr = match address {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let socket = UdpSocket::bind((any, 0)).await?;
+            match socket.connect(address).await {
+                Ok(()) => return Ok(socket),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    };
+    match timeout(target.connect_timeout, attempt).await {
+        Ok(socket) => socket.map_err(|source| ConnectError::Target { target: target.to_string(), source }),
+        Err(_) => Err(ConnectError::Timeout { target: target.to_string(), after: target.connect_timeout }),
+    }
+}
+
 async fn straight(address: &HostAddress, port: u16) -> io::Result<TcpStream> {
     match address {
         HostAddress::Ip(ip) => TcpStream::connect((*ip, port)).await,
@@ -116,6 +150,7 @@ async fn through(proxy: &str, target: &Target) -> io::Result<Connected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hesper_model::config::Protocol;
     use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -124,7 +159,8 @@ mod tests {
 
     fn target(port: u16, proxy: Option<String>) -> Target {
         let address = HostAddress::Ip([127, 0, 0, 1].into());
-        Target { address, port, connect_timeout: Duration::from_secs(5), proxy }
+        let protocol = Protocol::Tcp;
+        Target { address, port, protocol, connect_timeout: Duration::from_secs(5), proxy }
     }
 
     #[tokio::test]

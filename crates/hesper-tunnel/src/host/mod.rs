@@ -2,6 +2,7 @@
 
 mod bound;
 mod connect;
+mod datagrams;
 
 pub use connect::ConnectError;
 

@@ -60,7 +60,8 @@ pub(super) async fn dial<D: Dialer>(
         timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
     }
     let options = DialOptions {
-        instance: resolved.instance,
+        // A resolved name is the service's as it stands, also if it has an `@` in it.
+        instance: Some(resolved.instance.unwrap_or_default()),
         app_data: AppData::tcp(host, port, Some(client)).to_json(),
         timeout,
     };

@@ -23,7 +23,7 @@ async fn a_connection_becomes_a_stream_and_a_refusal_a_reset() {
     let mesh = Mesh::default();
     let mut targets = mesh.target("svc");
     mesh.set("gone", Answer::Error(DialError::NoTerminators { message: "nobody hosts it".into() }));
-    let specs = [Spec { service: "svc".into(), port: 0 }, Spec { service: "gone".into(), port: 0 }];
+    let specs = ["svc:0", "gone:0"].map(|s| s.parse::<Spec>().expect("a spec"));
     let listeners = proxy::open(&specs, LOOPBACK).await.expect("open");
     let addresses = listeners.addresses();
     let server = tokio::spawn(listeners.serve(mesh.clone(), metrics()));

@@ -2,4 +2,5 @@
 
 mod http_proxy;
 mod local_listeners;
+mod local_udp;
 mod mesh;

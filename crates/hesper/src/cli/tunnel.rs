@@ -44,7 +44,7 @@ pub(crate) struct HostArgs {
 /// Listens.
 #[derive(Args, Debug)]
 pub(crate) struct ProxyArgs {
-    /// What to listen for: SERVICE:PORT or INSTANCE@SERVICE:PORT; port 0 = a free one
+    /// What to listen for: SERVICE:PORT or INSTANCE@SERVICE:PORT, with :udp behind it for UDP; port 0 = a free one
     #[arg(required = true, value_name = "SERVICE:PORT")]
     specs: Vec<Spec>,
     #[command(flatten)]
