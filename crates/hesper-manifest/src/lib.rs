@@ -43,7 +43,7 @@ pub use manifest::{Declared, Manifest, Source};
 pub use plan::{Change, FieldChange, Plan};
 pub use render::render;
 pub use snapshot::{Present, Snapshot, Unreadable};
-pub use verdict::{Failure, Report, run};
+pub use verdict::{Assertion, Failure, Report, run};
 pub use world::{Unresolved, World};
 
 /// The tag that holds the name of the set that made an entity.

@@ -45,13 +45,28 @@ impl fmt::Display for Failure {
     }
 }
 
+/// One thing that a test says, decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assertion {
+    /// Who.
+    pub identity: String,
+    /// `dial`, `bind`, or `use` for routers.
+    pub verb: &'static str,
+    /// About what: a service, or a router for `use`.
+    pub object: Key,
+    /// For a service: the router that must carry it.
+    pub via: Option<String>,
+    /// Must it be allowed, or denied?
+    pub allowed: bool,
+}
+
 /// What the tests gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many tests there are.
     pub tests: usize,
-    /// How many decisions were made for them.
-    pub decisions: usize,
+    /// Everything that they say, holding or not.
+    pub assertions: Vec<Assertion>,
     /// The tests that do not hold.
     pub failures: Vec<Failure>,
 }
@@ -123,36 +138,41 @@ impl Judge<'_> {
             PolicyType::Bind => Request::Bind { identity: &id, service: &service_id },
         };
         let decision = decide(self.model, &request);
-        self.expect(verb, identity, format!("service '{service}'"), allowed, &decision);
+        let word = if type_ == PolicyType::Dial { "dial" } else { "bind" };
+        let object = Key::new(Kind::Service, service);
+        let assertion = Assertion { identity: identity.to_owned(), verb: word, object, via: None, allowed };
+        self.expect(verb, assertion, &decision);
     }
 
     fn router(&mut self, verb: Verb, identity: &str, service: Option<&str>, router: &str, allowed: bool) {
         let (id, service_id, router_id) =
             (IdentityId::new(identity), service.map(ServiceId::new), EdgeRouterId::new(router));
         let request = Request::UseRouter { identity: &id, service: service_id.as_ref(), router: &router_id };
-        let object = match service {
-            Some(service) => format!("service '{service}' via edge-router '{router}'"),
-            None => format!("edge-router '{router}'"),
+        let (object, via) = match service {
+            Some(service) => (Key::new(Kind::Service, service), Some(router.to_owned())),
+            None => (Key::new(Kind::EdgeRouter, router), None),
         };
-        self.expect(verb, identity, object, allowed, &decide(self.model, &request));
+        let assertion = Assertion { identity: identity.to_owned(), verb: "use", object, via, allowed };
+        self.expect(verb, assertion, &decide(self.model, &request));
     }
 
-    fn expect(&mut self, verb: Verb, identity: &str, object: String, allowed: bool, decision: &Decision) {
-        self.report.decisions += 1;
-        if decision.is_allowed() == allowed {
-            return;
-        }
+    fn expect(&mut self, verb: Verb, assertion: Assertion, decision: &Decision) {
+        let Assertion { identity, object, via, allowed, .. } = &assertion;
         let word = |yes: bool| if yes { "allow" } else { "deny" };
-        self.report.failures.push(Failure {
-            place: self.test.place.clone(),
-            identity: identity.to_owned(),
-            verb: verb.to_string(),
-            object,
-            expected: word(allowed),
-            got: word(decision.is_allowed()),
-            rule: self.rule(&decision.rule),
-            why: self.test.why.clone(),
-        });
+        if decision.is_allowed() != *allowed {
+            let via = via.as_ref().map(|router| format!(" via edge-router '{router}'"));
+            self.report.failures.push(Failure {
+                place: self.test.place.clone(),
+                identity: identity.clone(),
+                verb: verb.to_string(),
+                object: format!("{object}{}", via.unwrap_or_default()),
+                expected: word(*allowed),
+                got: word(decision.is_allowed()),
+                rule: self.rule(&decision.rule),
+                why: self.test.why.clone(),
+            });
+        }
+        self.report.assertions.push(assertion);
     }
 
     /// The rule with the places of the policies that allow; what is missing needs none.

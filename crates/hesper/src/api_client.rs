@@ -5,7 +5,7 @@ use crate::{
     config_store::{ConfigStore, Login},
 };
 use anyhow::{Context, Result, bail};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header};
 use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
 use std::time::Duration;
@@ -34,6 +34,18 @@ pub(crate) enum Action {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotFound(String);
+
+/// The entity is not as it was when it was read (412).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Changed(String);
+
+/// Who asks, and what the entity must still be like.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    token: &'a str,
+    version: Option<&'a str>,
+}
 
 /// An HTTPS client of one controller, not logged in.
 #[derive(Debug, Clone)]
@@ -124,7 +136,7 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
         body: Option<&Value>,
-        token: Option<&str>,
+        caller: Option<Caller<'_>>,
     ) -> Result<Value> {
         let url = self.base.join(MANAGEMENT).and_then(|u| u.join(path)).context("a path")?;
         if self.read_only && method != Method::GET && path != "current-api-session" {
@@ -138,8 +150,11 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        if let Some(token) = token {
+        if let Some(Caller { token, version }) = caller {
             request = request.bearer_auth(token);
+            if let Some(version) = version {
+                request = request.header(header::IF_MATCH, format!("\"{version}\""));
+            }
         }
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
         let status = answer.status();
@@ -152,7 +167,11 @@ impl Client {
             return serde_json::from_slice(&text).with_context(|| format!("{} answered no JSON", self.base));
         }
         let message = refusal(action, path, status, &text);
-        if status == StatusCode::NOT_FOUND { Err(NotFound(message).into()) } else { bail!(message) }
+        match status {
+            StatusCode::NOT_FOUND => Err(NotFound(message).into()),
+            StatusCode::PRECONDITION_FAILED => Err(Changed(message).into()),
+            _ => bail!(message),
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
@@ -207,7 +226,7 @@ impl Session {
     /// # Errors
     /// The controller cannot be reached, or refused.
     pub(crate) async fn get(&self, action: Action, path: &str, query: &[(&str, &str)]) -> Result<Value> {
-        self.client.send(action, Method::GET, path, query, None, Some(&self.token)).await
+        self.client.send(action, Method::GET, path, query, None, Some(self.caller(None))).await
     }
 
     /// POST.
@@ -215,7 +234,7 @@ impl Session {
     /// # Errors
     /// The controller cannot be reached, or refused.
     pub(crate) async fn post(&self, action: Action, path: &str, body: &Value) -> Result<Value> {
-        self.client.send(action, Method::POST, path, &[], Some(body), Some(&self.token)).await
+        self.client.send(action, Method::POST, path, &[], Some(body), Some(self.caller(None))).await
     }
 
     /// PATCH.
@@ -223,7 +242,35 @@ impl Session {
     /// # Errors
     /// The controller cannot be reached, or refused.
     pub(crate) async fn patch(&self, action: Action, path: &str, body: &Value) -> Result<Value> {
-        self.client.send(action, Method::PATCH, path, &[], Some(body), Some(&self.token)).await
+        self.client.send(action, Method::PATCH, path, &[], Some(body), Some(self.caller(None))).await
+    }
+
+    /// PATCH of what was read with this `updatedAt`.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused; [`NotFound`], [`Changed`].
+    pub(crate) async fn patch_if(
+        &self,
+        action: Action,
+        path: &str,
+        body: &Value,
+        version: &str,
+    ) -> Result<Value> {
+        let caller = Some(self.caller(Some(version)));
+        self.client.send(action, Method::PATCH, path, &[], Some(body), caller).await
+    }
+
+    /// DELETE of what was read with this `updatedAt`.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or refused; [`NotFound`], [`Changed`].
+    pub(crate) async fn delete_if(&self, action: Action, path: &str, version: &str) -> Result<Value> {
+        let caller = Some(self.caller(Some(version)));
+        self.client.send(action, Method::DELETE, path, &[], None, caller).await
+    }
+
+    fn caller<'a>(&'a self, version: Option<&'a str>) -> Caller<'a> {
+        Caller { token: &self.token, version }
     }
 
     /// DELETE.
@@ -231,7 +278,7 @@ impl Session {
     /// # Errors
     /// The controller cannot be reached, or refused; [`NotFound`] when there is no such entity.
     pub(crate) async fn delete(&self, action: Action, path: &str) -> Result<Value> {
-        self.client.send(action, Method::DELETE, path, &[], None, Some(&self.token)).await
+        self.client.send(action, Method::DELETE, path, &[], None, Some(self.caller(None))).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! The crate from outside: files in, plans, verdicts and faults out, against a controller of plain data.
 
+mod bad_files;
 mod controller;
 mod faults;
 mod plans;

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     api_client::Session,
-    edge::{draft::Draft, kinds, requests},
+    edge::{
+        draft::Draft,
+        enrollment::{enrollment, take_token},
+        kinds, requests,
+    },
     new_file::NewFile,
     output,
 };
@@ -155,26 +159,11 @@ fn success(kind: Kind, name: Option<&str>, id: &str) -> String {
     }
 }
 
-/// Where an answer holds its enrollment: an identity's or a router's beside its id, an enrollment's own at the top.
-fn enrollment(created: &Value) -> Option<&Value> {
-    created.pointer("/data/enrollment").or_else(|| created.get("data"))
-}
-
 /// The end of the token, to the millisecond as OpenZiti writes it.
 fn expiry(created: &Value) -> String {
     let text = output::cell(enrollment(created).and_then(|e| e.get("expiresAt")));
     let at = OffsetDateTime::parse(&text, &Rfc3339).ok();
     at.and_then(|at| at.to_offset(UtcOffset::UTC).format(MILLISECONDS).ok()).unwrap_or(text)
-}
-
-/// Takes the token out of the answer, so that what is printed afterwards does not hold it.
-fn take_token(created: &mut Value) -> Result<String> {
-    let place = if created.pointer("/data/enrollment").is_some() { "/data/enrollment" } else { "/data" };
-    let object = created.pointer_mut(place).and_then(Value::as_object_mut);
-    match object.and_then(|o| o.remove("jwt")) {
-        Some(Value::String(jwt)) => Ok(jwt),
-        _ => anyhow::bail!("the controller's answer held no token"),
-    }
 }
 
 #[cfg(test)]

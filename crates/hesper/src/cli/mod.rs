@@ -14,6 +14,7 @@ pub(crate) mod flags;
 mod identity;
 mod list;
 mod login;
+mod manifest;
 mod policy;
 pub(crate) mod serve;
 mod service;
@@ -140,6 +141,12 @@ pub(crate) enum EdgeVerb {
         #[command(subcommand)]
         side: advisor::AdvisorCommand,
     },
+    /// Check, compare, apply and export policy files: policy as code
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: manifest::PolicyCommand,
+    },
     /// Print the version of this program
     Version,
 }
@@ -198,6 +205,7 @@ impl EdgeVerb {
             Self::Show { kind } => kind.run().await,
             Self::Enroll(args) => args.run().await,
             Self::PolicyAdvisor { side } => side.run().await,
+            Self::Policy { command } => command.run().await,
             Self::Version => Ok(output::line(format_args!("hesper {}", env!("CARGO_PKG_VERSION")))?),
         }
     }
