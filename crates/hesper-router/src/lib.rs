@@ -15,7 +15,7 @@
 //!   `admission` checks session tokens and passes, `revoked` knows what was taken back.
 //! - `links`: whom links are kept with, and when one is down; `link` is the conversation, and connects.
 //! - `control`: the controller's word, kept in `standing` for a start without it; `outage` says what holds meanwhile.
-//! - `sessions`: what these share; `plane` is the part of it that forwarding reads.
+//! - `sessions`: what these share, and which of them have fallen into `silence`; `plane` is the part of it that forwarding reads.
 //! - `run` starts and stops it all; `home` is the directory with the router's identity.
 
 mod admission;
@@ -39,6 +39,7 @@ mod revoked;
 mod run;
 mod send;
 mod sessions;
+mod silence;
 mod socket;
 mod split;
 mod standing;

@@ -8,7 +8,8 @@ use crate::{
     link::Linker,
     metrics::Metrics,
     quota::SessionRate,
-    sessions::{FOLLOW_INTERVAL, Sessions, now_unix},
+    sessions::{Sessions, now_unix},
+    silence::LOOK,
     socket::{MAX_DATAGRAM, RouterSocket},
     standing::{Standing, StandingError},
 };
@@ -187,13 +188,16 @@ impl Running {
         self.metrics.as_ref().map(|m| m.local_addr)
     }
 
-    /// Stops: tells nodes and controller, carries on until every node has left or five seconds have passed, then closes.
-    pub async fn shutdown(mut self) {
+    /// Stops: tells nodes, other routers and the controller, carries on until every node has left or five seconds have passed, then
+    /// closes. Returns the number of sessions that had not left.
+    pub async fn shutdown(mut self) -> usize {
         let mut changes = self.sessions.changes();
         self.sessions.drain();
         let left = async { while self.sessions.session_count() > 0 && changes.changed().await.is_ok() {} };
-        if timeout(DRAIN_DEADLINE, left).await.is_err() {
-            tracing::info!(sessions = self.sessions.session_count(), "nodes were still attached");
+        let left = timeout(DRAIN_DEADLINE, left).await.is_ok();
+        let staying = if left { 0 } else { self.sessions.session_count() };
+        if staying > 0 {
+            tracing::info!(sessions = staying, "nodes were still attached");
         }
         let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         endpoint.close(close::DONE, b"the router stops");
@@ -201,6 +205,7 @@ impl Running {
         let _ = timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
         self.tasks.shutdown().await;
         tracing::info!("router stopped");
+        staying
     }
 }
 
@@ -316,7 +321,7 @@ impl Port {
 }
 
 async fn keep_house(sessions: Arc<Sessions>) {
-    let (mut follow, mut sweep) = (interval(FOLLOW_INTERVAL), interval(SWEEP_INTERVAL));
+    let (mut follow, mut sweep) = (interval(LOOK), interval(SWEEP_INTERVAL));
     for timer in [&mut follow, &mut sweep] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }

@@ -3,23 +3,27 @@
 //! Lock order: `attached`, then the links, then `table`. The socket takes the table for reading while it forwards one batch; everybody else
 //! holds either lock for a few operations and never across an await.
 
+mod notices;
+mod passes;
+
 use crate::{
     admission::{self, Refusal},
     limits::{Identities, Limit},
-    link::{Handed, Links, Wire},
+    link::Links,
     metrics::Metrics,
     plane::Plane,
     quota::SessionRate,
     revoked::Revoked,
+    silence::{Look, Silence},
     standing::Standing,
-    table::{Full, Others, Pass, Place, RouterIx, Table, Ways},
+    table::{Full, Place, Table},
 };
-use hesper_model::id::{EdgeRouterId, Tag};
+use hesper_model::id::Tag;
 use hesper_overlay::transport::close;
 use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
-use hesper_proto::overlay::{
-    Draining, FromRouter, PeerGone, PeerRestarted, from_router::Message, link_message::Message as LinkWord,
-};
+use hesper_proto::overlay::{Draining, FromRouter, from_router::Message};
+use notices::{gone_from_here, restarted};
+pub(crate) use passes::Opened;
 use std::{
     collections::HashMap,
     sync::{
@@ -35,15 +39,6 @@ pub(crate) const MAX_SESSIONS: usize = 16_384;
 /// Longest life of a pass and then some; revocations are remembered for this long and the outage grace.
 const PASS_LIFE: Duration = Duration::from_secs(3_600);
 
-/// Looks at a session's connection ([`FOLLOW_INTERVAL`] apart) without any sign of it, after which ways over links are preferred:
-/// nodes ping every two seconds or more often. Looks are counted and not time, so that a router that was asleep itself hears
-/// first what waits for it.
-const QUIET_AFTER: u32 = 11;
-/// The same, after which the session is detached: five seconds.
-const SILENT_AFTER: u32 = 20;
-/// Pause between two looks: the longest time that a node whose address changed stays deaf after its first packet from there.
-pub(crate) const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Seconds since the epoch.
 pub(crate) fn now_unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -56,10 +51,10 @@ struct Session {
     exp: u64,
     /// The SPIFFE id of whose it is.
     identity: String,
-    /// Where its connection was when last looked at, what had been heard over it, and looks since then without a sign.
+    /// Where its connection was when last looked at.
     seen: Place,
-    heard: u64,
-    silent: u32,
+    silence: Silence,
+    quiet: bool,
     connection: quinn::Connection,
     outbox: mpsc::Sender<FromRouter>,
 }
@@ -212,7 +207,16 @@ impl Sessions {
         attached.last_epoch += 1;
         let epoch = attached.last_epoch;
         let (seen, exp, connection) = (place_of(connection), claims.exp, connection.clone());
-        let session = Session { epoch, exp, identity, seen, heard: 0, silent: 0, connection, outbox };
+        let session = Session {
+            epoch,
+            exp,
+            identity,
+            seen,
+            silence: Silence::default(),
+            quiet: false,
+            connection,
+            outbox,
+        };
         if let Some(before) = attached.sessions.insert(tag, session) {
             before.connection.close(close::DONE, b"replaced by a new attach of the same session");
         }
@@ -246,92 +250,6 @@ impl Sessions {
         self.tell_others(&attached, &others, &gone_from_here(tag));
         drop(attached);
         self.bump();
-    }
-
-    /// Opens the pair of a pass that its dialer presents.
-    pub(crate) fn open(
-        &self,
-        token: &str,
-        presenter: &SessionClaims,
-        now: u64,
-    ) -> Result<Opened, AdmitError> {
-        let told = self.plane.told().ok_or(AdmitError::NotReady)?;
-        let outage = self.plane.table().outage();
-        let claims = admission::pass(token, presenter, &told.id, &told.verifier, &outage, now)?;
-        let attached = self.attached();
-        if attached.revoked_passes.contains(&claims.jti, claims.iat) {
-            return Err(Refusal::Revoked("pass").into());
-        }
-        let mut table = self.plane.table_mut();
-        let (direct, over) = admission::ways(&claims, &told.id);
-        let over: Vec<_> = over.into_iter().filter_map(|id| table.router(id)).collect();
-        let token: Option<Arc<str>> = (!over.is_empty()).then(|| token.into());
-        let ways = Ways::Dialer { direct, over: over.clone() };
-        let (id, a, b, exp) = (claims.jti.into(), claims.a, claims.b, claims.exp);
-        table.open(Pass { id, a, b, exp, ways, token: token.clone() })?;
-        self.metrics().pairs.set(table.open_pairs() as i64);
-        let here = direct && table.is_attached(b);
-        Ok(Opened { here, over, handed: token.map(|token| Handed { token, binder: b }) })
-    }
-
-    /// Opens the pair of a pass that the router `from` hands over. True: the binder is attached here now.
-    pub(crate) fn open_handed(
-        &self,
-        token: &str,
-        from: &EdgeRouterId,
-        ix: RouterIx,
-        now: u64,
-    ) -> Result<bool, AdmitError> {
-        let told = self.plane.told().ok_or(AdmitError::NotReady)?;
-        let outage = self.plane.table().outage();
-        let claims = admission::handed_pass(token, from, &told.id, &told.verifier, &outage, now)?;
-        let attached = self.attached();
-        if attached.revoked_passes.contains(&claims.jti, claims.iat) {
-            return Err(Refusal::Revoked("pass").into());
-        }
-        let mut table = self.plane.table_mut();
-        let (id, a, b, exp) = (claims.jti.into(), claims.a, claims.b, claims.exp);
-        table.open(Pass { id, a, b, exp, ways: Ways::Link(ix), token: None })?;
-        self.metrics().pairs.set(table.open_pairs() as i64);
-        Ok(table.is_attached(b))
-    }
-
-    /// A link is up. `None`: there is no room for another router.
-    pub(crate) fn link_up(&self, id: &EdgeRouterId, wire: Wire) -> Option<(RouterIx, u64)> {
-        let up = self.links.up(id, wire)?;
-        self.bump();
-        Some(up)
-    }
-
-    /// That link is down; those who can no longer reach each other are told.
-    pub(crate) fn link_down(&self, ix: RouterIx, epoch: u64) {
-        let attached = self.attached();
-        self.links.down(ix, epoch);
-        let cut = self.plane.table_mut().link_down(ix, epoch).unwrap_or_default();
-        for (here, there) in cut {
-            attached.tell(&[here], &gone_from_here(there));
-        }
-        drop(attached);
-        self.bump();
-    }
-
-    /// The router of this link says that a session is no longer attached there.
-    pub(crate) fn gone_there(&self, ix: RouterIx, epoch: u64, tag: Tag) {
-        let attached = self.attached();
-        let mut table = self.plane.table_mut();
-        let concerned = table.over_link(ix, tag);
-        if !concerned.is_empty() {
-            table.set_absent(ix, epoch, tag, true);
-        }
-        drop(table);
-        attached.tell(&concerned, &gone_from_here(tag));
-    }
-
-    /// The router of this link says that the identity of a session has attached there as another session.
-    pub(crate) fn restarted_there(&self, ix: RouterIx, tag: Tag) {
-        let attached = self.attached();
-        let concerned = self.plane.table().over_link(ix, tag);
-        attached.tell(&concerned, &restarted(tag));
     }
 
     /// The controller takes back passes and sessions.
@@ -388,15 +306,15 @@ impl Sessions {
                 self.plane.table_mut().moved(*tag, session.epoch, place);
                 tracing::debug!(%tag, "a session's address changed");
             }
-            let was_quiet = session.silent >= QUIET_AFTER;
-            session.listen();
-            let quiet = session.silent >= QUIET_AFTER;
-            if quiet != was_quiet {
-                self.plane.table_mut().set_quiet(*tag, session.epoch, quiet);
-            }
-            if session.silent == SILENT_AFTER {
+            let look = session.silence.look(signs(&session.connection));
+            if look == Look::Silent {
                 self.plane.metrics.silent.inc();
                 session.connection.close(close::GONE, b"silent");
+            }
+            let quiet = look != Look::Well;
+            if quiet != session.quiet {
+                session.quiet = quiet;
+                self.plane.table_mut().set_quiet(*tag, session.epoch, quiet);
             }
         }
     }
@@ -431,49 +349,12 @@ impl Sessions {
         self.changed.subscribe()
     }
 
-    fn tell_others(&self, attached: &Attached, others: &Others, notice: &Notice) {
-        attached.tell(&others.sessions, notice);
-        self.links.tell(&others.links, &notice.router);
-    }
-
     fn bump(&self) {
         self.changed.send_modify(|n| *n += 1);
     }
 }
 
-/// What a pass that was presented has opened.
-pub(crate) struct Opened {
-    /// The binder is attached here now.
-    pub(crate) here: bool,
-    /// Links that it leads over.
-    pub(crate) over: Vec<RouterIx>,
-    /// What is to be handed over them.
-    pub(crate) handed: Option<Handed>,
-}
-
-/// A notice, as nodes and as other routers hear it.
-struct Notice {
-    node: Message,
-    router: LinkWord,
-}
-
-fn gone_from_here(tag: Tag) -> Notice {
-    let gone = PeerGone { tag: tag.0.to_vec() };
-    Notice { node: Message::PeerGone(gone.clone()), router: LinkWord::PeerGone(gone) }
-}
-
-fn restarted(tag: Tag) -> Notice {
-    let restarted = PeerRestarted { tag: tag.0.to_vec() };
-    Notice { node: Message::PeerRestarted(restarted.clone()), router: LinkWord::PeerRestarted(restarted) }
-}
-
 impl Attached {
-    fn tell(&self, sessions: &[Tag], notice: &Notice) {
-        for session in sessions.iter().filter_map(|tag| self.sessions.get(tag)) {
-            session.send(notice.node.clone());
-        }
-    }
-
     fn remove(&mut self, tag: Tag) -> Option<Session> {
         let session = self.sessions.remove(&tag)?;
         self.identities.detach(&session.identity, tag);
@@ -481,27 +362,13 @@ impl Attached {
     }
 }
 
-impl Session {
-    /// Has anything authenticated come over its connection since the last look?
-    fn listen(&mut self) {
-        let frames = self.connection.stats().frame_rx;
-        let heard = frames.acks + frames.ping + frames.stream;
-        if heard == self.heard {
-            self.silent = self.silent.saturating_add(1);
-        } else {
-            (self.heard, self.silent) = (heard, 0);
-        }
-    }
-
-    /// A notice: dropped if the node does not read what it is sent; it then finds out by itself, later.
-    fn send(&self, message: Message) {
-        if self.outbox.try_send(FromRouter { message: Some(message) }).is_err() {
-            tracing::debug!("a node does not read its notices");
-        }
-    }
-}
-
 /// Where the other end of a connection is now.
 pub(crate) fn place_of(connection: &quinn::Connection) -> Place {
     Place { address: connection.remote_address(), local_ip: connection.local_ip() }
+}
+
+/// What has come over a connection and was authentic; datagrams are counted before that is known.
+fn signs(connection: &quinn::Connection) -> u64 {
+    let frames = connection.stats().frame_rx;
+    frames.acks + frames.ping + frames.stream
 }

@@ -44,7 +44,7 @@ async fn a_router_that_stops_tells_everybody_and_takes_nobody_new() {
         result = late.connect(late.knock()) => assert!(result.is_err(), "attached to a router that stops"),
         () = async {
             node.attach_mut().connection.close(0u8.into(), b"gone elsewhere");
-            within("the stop", stopping).await.unwrap();
+            assert_eq!(within("the stop", stopping).await.unwrap(), 0, "nobody was waited for in vain");
         } => {}
     }
 }

@@ -99,7 +99,7 @@ async fn a_router_that_stops_says_so_and_its_link_ends() {
     let stopping = tokio::spawn(two.router.take().unwrap().shutdown());
     two.controller().wait_for_status(|s| s.draining).await;
     b.attach.as_ref().unwrap().connection.close(0u8.into(), b"gone elsewhere");
-    within("the stop", stopping).await.unwrap();
+    assert_eq!(within("the stop", stopping).await.unwrap(), 0, "nobody was waited for in vain");
     within("the report", one.controller().wait_for_status(|s| s.links.is_empty())).await;
     assert!(a.attach.unwrap().connection.close_reason().is_none());
 }

@@ -83,10 +83,10 @@ pub(crate) struct RouterProcess {
 }
 
 impl RouterProcess {
-    /// Stops it in order.
-    pub(crate) async fn shutdown(mut self) {
+    /// Stops it in order; the number of sessions that had not left.
+    pub(crate) async fn shutdown(mut self) -> usize {
         let runtime = self.runtime.as_ref().unwrap();
-        runtime.spawn(self.running.take().unwrap().shutdown()).await.unwrap();
+        runtime.spawn(self.running.take().unwrap().shutdown()).await.unwrap()
     }
 }
 
