@@ -2,15 +2,18 @@
 //!
 //! A probe makes the other side speak. After an interruption it is what ends the pause: QUIC by itself would resend only when its timer
 //! fires, which by then may be as far away as the interruption was long; an answered probe tells it at once what was lost. So that probes and
-//! paths get through when everything else is stuck, the stream goes before all others, and has room of its own in the send window.
+//! paths get through when everything else is stuck, the stream goes before all others, and has room of its own in the send window. The word
+//! about the path is sent as a datagram, too: on a stream it would wait for what was lost before it.
 
 use crate::{
+    congestion::Room,
     frame::{self, FrameError},
     path_watch::Signs,
     transport::SEND_WINDOW,
 };
 use hesper_model::id::Tag;
-use hesper_proto::overlay::{ControlFrame, Echo, RenewGrant, control_frame::Frame};
+use hesper_proto::overlay::{ControlFrame, Echo, Probe, RenewGrant, UsePath, control_frame::Frame};
+use prost::Message;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -27,6 +30,9 @@ const RESERVE: u64 = 64 << 10;
 /// Routers named in one frame; more are left out.
 const MAX_ROUTERS: usize = 16;
 
+/// What a datagram of the control stream begins with: the stream's id, a variable-length integer; the control stream is a connection's first.
+pub(crate) const DATAGRAM_ID: [u8; 1] = [0];
+
 /// One connection to a peer, with its control stream, and what its keeper is to know.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -37,6 +43,10 @@ pub(crate) struct Line {
     read: AtomicU64,
     echoes: AtomicU64,
     suspect: AtomicBool,
+    /// For what must not wait for acknowledgements.
+    room: Option<Arc<Room>>,
+    /// Number of the dialer's latest word about the path.
+    path_sequence: AtomicU64,
     /// The session at the other end: of a dialer known from the first grant.
     tag: OnceLock<Tag>,
     /// For the keeper, which `wake` wakes.
@@ -60,12 +70,14 @@ impl Line {
     pub(crate) fn new(connection: Connection) -> (Arc<Self>, mpsc::Receiver<Frame>) {
         let (frames, queue) = mpsc::channel(FRAMES);
         let line = Self {
+            room: Room::of(&connection),
             connection,
             frames,
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
             echoes: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
+            path_sequence: AtomicU64::new(0),
             tag: OnceLock::new(),
             orders: Mutex::default(),
             wake: Notify::new(),
@@ -128,7 +140,7 @@ impl Line {
         Signs {
             heard: frames(rx),
             answered: rx.acks + self.echoes.load(Relaxed),
-            sent: stats.udp_tx.datagrams,
+            sent: frames(tx) - tx.acks,
             data: rx.stream + rx.datagram + tx.stream + tx.datagram,
             control: self.written.load(Relaxed) + self.read.load(Relaxed),
             rtt: stats.path.rtt,
@@ -139,6 +151,50 @@ impl Line {
     pub(crate) fn send(&self, frame: Frame) {
         if self.frames.try_send(frame).is_err() {
             tracing::debug!("the control stream takes no more");
+        }
+    }
+
+    /// Asks the peer for a sign, whatever waits.
+    pub(crate) fn probe(&self) {
+        self.make_room();
+        self.send(Frame::Probe(Probe {}));
+    }
+
+    fn make_room(&self) {
+        if let Some(room) = &self.room {
+            room.make();
+        }
+    }
+
+    /// Tells the hosting side about the path.
+    pub(crate) fn use_path(&self, router_ids: Vec<String>) {
+        let sequence = self.path_sequence.fetch_add(1, Relaxed) + 1;
+        self.send(Frame::UsePath(UsePath { router_ids: router_ids.clone(), sequence }));
+        self.repeat_path(router_ids);
+    }
+
+    /// Tells it again, past everything that waits. Best effort, as datagrams are.
+    pub(crate) fn repeat_path(&self, router_ids: Vec<String>) {
+        let sequence = self.path_sequence.load(Relaxed);
+        let frame = ControlFrame { frame: Some(Frame::UsePath(UsePath { router_ids, sequence })) };
+        let mut datagram = DATAGRAM_ID.to_vec();
+        datagram.extend(frame.encode_to_vec());
+        self.written.fetch_add(1, Relaxed);
+        self.make_room();
+        let _ = self.connection.send_datagram(datagram.into());
+    }
+
+    pub(crate) fn hear_datagram(&self, frame: &[u8]) {
+        self.read.fetch_add(1, Relaxed);
+        if let Ok(ControlFrame { frame: Some(Frame::UsePath(path)) }) = ControlFrame::decode(frame) {
+            self.hear_path(path);
+        }
+    }
+
+    fn hear_path(&self, mut path: UsePath) {
+        if path.sequence > self.path_sequence.fetch_max(path.sequence, Relaxed) {
+            path.router_ids.truncate(MAX_ROUTERS);
+            self.order(|o| o.use_path = Some(path.router_ids));
         }
     }
 
@@ -209,10 +265,7 @@ pub(crate) async fn read(
             Ok(ControlFrame { frame: Some(Frame::Echo(_)) }) => {
                 line.echoes.fetch_add(1, Relaxed);
             }
-            Ok(ControlFrame { frame: Some(Frame::UsePath(mut path)) }) => {
-                path.router_ids.truncate(MAX_ROUTERS);
-                line.order(|o| o.use_path = Some(path.router_ids));
-            }
+            Ok(ControlFrame { frame: Some(Frame::UsePath(path)) }) => line.hear_path(path),
             Ok(ControlFrame { frame: None }) => {}
             Err(error) => return error,
         }

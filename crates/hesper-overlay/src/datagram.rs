@@ -7,7 +7,10 @@
 //!
 //! [`Demux`] decides and is plain; [`Datagrams`] reads the connection; [`DatagramFlow`] is what programs get.
 
-use crate::stream::{Stream, StreamError, StreamHandle};
+use crate::{
+    control::{self, Line},
+    stream::{Stream, StreamError, StreamHandle},
+};
 use bytes::Bytes;
 use hesper_model::id::IdentityId;
 use quinn::{Connection, SendDatagramError, StreamId};
@@ -203,15 +206,38 @@ impl Datagrams {
         }
         // Most connections never carry a datagram.
         if !self.reading.swap(true, AcqRel) {
-            tokio::spawn(read(self.connection.clone(), self.shared.clone(), self.counters.clone()));
+            tokio::spawn(read(self.connection.clone(), self.shared.clone(), self.counters.clone(), None));
         }
         flow
+    }
+
+    /// Reads from now on, because words of the control stream may come.
+    pub(crate) fn listen(&self, line: Arc<Line>) {
+        if !self.reading.swap(true, AcqRel) {
+            tokio::spawn(read(
+                self.connection.clone(),
+                self.shared.clone(),
+                self.counters.clone(),
+                Some(line),
+            ));
+        }
     }
 }
 
 /// Reads until the connection ends.
-async fn read(connection: Connection, shared: Arc<Shared>, counters: Arc<DatagramCounters>) {
+async fn read(
+    connection: Connection,
+    shared: Arc<Shared>,
+    counters: Arc<DatagramCounters>,
+    control: Option<Arc<Line>>,
+) {
     while let Ok(datagram) = connection.read_datagram().await {
+        if let Some(line) = &control
+            && let Some(frame) = datagram.strip_prefix(&control::DATAGRAM_ID)
+        {
+            line.hear_datagram(frame);
+            continue;
+        }
         let mut state = shared.lock();
         match state.demux.deliver(&datagram) {
             Ok(flow) => {

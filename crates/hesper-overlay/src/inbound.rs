@@ -272,6 +272,7 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
     let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
     let (line, queue) = Line::new(connection.clone());
     tokio::spawn(path_keeper::keep(Arc::downgrade(&node), line.clone(), false, Vec::new()));
+    datagrams.listen(line.clone());
     let queue = Mutex::new(Some(queue));
     let caller =
         Arc::new(Caller { node: Arc::downgrade(&node), connection, datagrams, line, queue, id, dialer });

@@ -3,7 +3,7 @@
 //! A router in between sees tags and sizes and can only drop. From the wire upwards:
 //! - [`cid`], [`header`], [`knock`]: what a packet says in clear: tags in connection ids, how to read them, how to knock.
 //! - [`frame`]: length-prefixed protobuf on attach connections and at the head of streams.
-//! - [`transport`]: the one place where QUIC's parameters are chosen, and why.
+//! - [`transport`]: the one place where QUIC's parameters are chosen, and why. `congestion`: room for probes in a full window.
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
 //! - [`attach`], [`passes`]: the lasting conversation with each router. `roster`, [`attachments`]: with which of them.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
@@ -17,6 +17,7 @@ pub mod admission;
 pub mod attach;
 pub mod attachments;
 pub mod cid;
+mod congestion;
 mod control;
 pub mod datagram;
 pub mod frame;

@@ -11,7 +11,6 @@ use crate::{
     transport::close,
 };
 use hesper_model::id::Tag;
-use hesper_proto::overlay::{Probe, UsePath, control_frame::Frame};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, Weak},
@@ -126,9 +125,12 @@ impl Keeper {
         let signs = self.line.signs();
         let fresh = self.known_as.is_none();
         let tag = self.introduce(node);
+        let mut ask = ask || orders.suspect;
         if let Some(path) = orders.use_path.filter(|_| !self.leads) {
             self.told = path;
             self.follow(node);
+            // The other side waits for a sign by this way.
+            ask = true;
         } else if (changed || (fresh && tag.is_some())) && !self.leads {
             self.follow(node);
         }
@@ -141,7 +143,7 @@ impl Keeper {
         if orders.traffic {
             self.watch.expect_traffic(now);
         }
-        self.step(node, now, signs, ask || orders.suspect)
+        self.step(node, now, signs, ask)
     }
 
     fn step(&mut self, node: &Inner, now: Instant, signs: Signs, ask: bool) -> Duration {
@@ -149,7 +151,7 @@ impl Keeper {
         let look = self.watch.look(now, signs, &routes, ask);
         for effect in look.effects {
             match effect {
-                Effect::Probe => self.line.send(Frame::Probe(Probe {})),
+                Effect::Probe => self.line.probe(),
                 Effect::Use(slot) => self.go(node, slot),
                 Effect::Trust => self.line.trust(),
                 Effect::Close => {
@@ -157,6 +159,9 @@ impl Keeper {
                     self.line.close(close::GONE);
                 }
             }
+        }
+        if self.leads && look.asking {
+            self.line.repeat_path(self.told.clone());
         }
         if let Some(tag) = self.known_as.filter(|_| self.leads) {
             node.set_without_path(tag, look.without_path);
@@ -246,7 +251,7 @@ impl Keeper {
         }
         if router_ids != self.told {
             self.told.clone_from(&router_ids);
-            self.line.send(Frame::UsePath(UsePath { router_ids }));
+            self.line.use_path(router_ids);
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Signs {
     pub(crate) heard: u64,
     /// Those that answer ours: acknowledgements and echoes.
     pub(crate) answered: u64,
-    /// Datagrams sent.
+    /// Frames sent that ask for an acknowledgement.
     pub(crate) sent: u64,
     /// Frames with data, both ways.
     pub(crate) data: u64,
@@ -83,8 +83,18 @@ pub(crate) struct Look {
     pub(crate) effects: Vec<Effect>,
     /// When to look again, if nothing happens before.
     pub(crate) next: Duration,
+    /// A question is open: the peer may not know by which router to answer.
+    pub(crate) asking: bool,
     /// No way to the peer works now.
     pub(crate) without_path: bool,
+}
+
+/// An open question. With a full congestion window it leaves late, when QUIC's timer fires; only then the time for the answer begins, or
+/// the next router would be blamed for what was never sent by it.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    left_at: Option<Instant>,
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,8 +112,7 @@ pub(crate) struct PathWatch {
     traffic_at: Instant,
     /// Looks since then at which something had been sent.
     sends: u32,
-    /// A question: since when, and how long it is waited for an answer.
-    asked: Option<(Instant, Duration)>,
+    asked: Option<Question>,
     /// Since when, and the looks since then.
     suspect: Option<(Instant, u32)>,
     reachable: bool,
@@ -150,7 +159,7 @@ impl PathWatch {
         self.hear(now, signs, &mut effects);
         if !routes.iter().any(|r| r.standing != Standing::Down) {
             self.stand_still(now, routes);
-            return Look { effects, next: QUIET.1, without_path: self.leads };
+            return Look { effects, next: QUIET.1, asking: false, without_path: self.leads };
         }
         let mut ask = ask;
         if !std::mem::replace(&mut self.reachable, true) {
@@ -163,7 +172,7 @@ impl PathWatch {
         self.ask(now, routes, ask, &mut effects);
         self.judge(now, &mut effects);
         let without_path = self.leads && self.asked.is_some() && self.is_hopeless(now, routes);
-        Look { effects, next: self.pause(now), without_path }
+        Look { effects, next: self.pause(now), asking: self.asked.is_some(), without_path }
     }
 
     fn hear(&mut self, now: Instant, signs: Signs, effects: &mut Vec<Effect>) {
@@ -175,6 +184,11 @@ impl PathWatch {
             }
         } else if signs.sent != old.sent {
             self.sends += 1;
+        }
+        if signs.sent != old.sent
+            && let Some(question) = &mut self.asked
+        {
+            question.left_at.get_or_insert(now);
         }
         if signs.answered != old.answered {
             self.asked = None;
@@ -247,22 +261,24 @@ impl PathWatch {
     fn ask(&mut self, now: Instant, routes: &[Route], ask: bool, effects: &mut Vec<Effect>) {
         let limit = if self.is_active(now) { ASK_AFTER } else { ASK_IDLE_AFTER };
         let first = ANSWER_WITHIN + self.signs.rtt.min(MAX_RTT) * 2;
-        let patience = match self.asked {
-            None if ask || now >= self.heard_at + limit => first,
+        self.asked = match self.asked {
+            // What is under way without an answer is a question, too.
+            None if ask || now >= self.heard_at + limit => {
+                Some(Question { left_at: (self.sends > 0).then_some(now), patience: first })
+            }
             None => return,
-            Some((since, patience)) if now >= since + patience => {
+            Some(Question { left_at: Some(at), patience }) if now >= at + patience => {
                 if self.leads
                     && let Some(next) = self.best(now, routes, self.current)
                 {
                     self.avoid(now);
                     self.go(now, next, effects);
                 }
-                (patience * 2).min(MAX_PATIENCE.max(first))
+                Some(Question { left_at: None, patience: (patience * 2).min(MAX_PATIENCE.max(first)) })
             }
-            Some(_) if ask => return effects.push(Effect::Probe),
+            Some(question) if ask => Some(question),
             Some(_) => return,
         };
-        self.asked = Some((now, patience));
         effects.push(Effect::Probe);
     }
 
@@ -300,9 +316,8 @@ impl PathWatch {
         }
         if self.is_active(now) || self.asked.is_some() {
             self.quiet = QUIET.0;
-            let wait = self
-                .asked
-                .map_or(ASK_AFTER, |(since, patience)| (since + patience).saturating_duration_since(now));
+            let due = self.asked.and_then(|q| Some(q.left_at? + q.patience));
+            let wait = due.map_or(ASK_AFTER, |at| at.saturating_duration_since(now));
             return wait.clamp(Duration::from_millis(10), ASK_AFTER);
         }
         let longer = (self.quiet * 2).min(QUIET.1);

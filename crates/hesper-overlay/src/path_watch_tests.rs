@@ -286,6 +286,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// Whatever happens: only routers that work are used, nobody who speaks is closed, and nobody while we are cut off.
     #[test]
     fn whatever_happens(leads: bool, events in proptest::collection::vec(event(), 0..200)) {

@@ -4,7 +4,7 @@
 //! tokens (behind a router every peer has the same address), migration between nodes (the path is chosen below QUIC), the greased
 //! fixed bit (routers drop what has it cleared), other versions than 1; and datagrams except between nodes, where they carry UDP.
 
-use crate::cid::TagGenerator;
+use crate::{cid::TagGenerator, congestion::Roomy};
 use hesper_model::id::Tag;
 use quinn::{
     ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
@@ -59,6 +59,7 @@ pub fn peer_transport() -> TransportConfig {
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .congestion_controller_factory(Arc::new(Roomy::default()))
         .max_concurrent_bidi_streams(MAX_STREAMS.into());
     t
 }

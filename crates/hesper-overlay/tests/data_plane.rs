@@ -4,6 +4,8 @@
 
 #[path = "data_plane/datagrams.rs"]
 mod datagrams;
+#[path = "data_plane/fail_over.rs"]
+mod fail_over;
 mod support;
 
 use hesper_model::id::{ServiceId, TerminatorId};

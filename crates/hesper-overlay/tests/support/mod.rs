@@ -79,18 +79,26 @@ impl World {
         let credentials = self.credentials(SpiffeRole::Identity, id);
         let tag = Tag::random(&mut rand::rng());
         let cnf = credentials.current().spki_sha256.clone();
-        let now = unix_now();
-        let claims =
-            SessionClaims { sub: IdentityId::new(id), tag, cnf: cnf.clone(), iat: now, exp: now + 3600 };
+        let session_token = self.sign_session(IdentityId::new(id), tag, &cnf, 3600);
         let node = Node::new(NodeOptions {
             credentials,
             tag,
-            session_token: self.signer.sign(&claims).unwrap(),
+            session_token,
             outage_grace: Duration::from_secs(3600),
         })
         .unwrap();
         node.set_verifier(self.verifier());
         TestNode { node, id: IdentityId::new(id), tag, cnf }
+    }
+
+    fn sign_session(&self, sub: IdentityId, tag: Tag, cnf: &str, life: u64) -> String {
+        let now = unix_now();
+        let claims = SessionClaims { sub, tag, cnf: cnf.to_owned(), iat: now, exp: now + life };
+        self.signer.sign(&claims).unwrap()
+    }
+
+    pub(crate) fn session_token(&self, node: &TestNode, life: u64) -> String {
+        self.sign_session(node.id.clone(), node.tag, &node.cnf, life)
     }
 
     pub(crate) fn grant(
@@ -167,7 +175,17 @@ pub(crate) struct Table {
     pub(crate) renewals: AtomicU64,
     /// When set, everything between nodes is dropped.
     pub(crate) mute: AtomicBool,
+    /// What goes to these is dropped.
+    pub(crate) mute_to: Mutex<HashSet<Tag>>,
+    /// When set, nothing at all is sent: as if killed.
+    pub(crate) dead: AtomicBool,
+    /// When set, keeps some of the packets to each node.
+    pub(crate) capture: AtomicBool,
+    pub(crate) captured: Mutex<HashMap<Tag, Vec<Vec<u8>>>>,
 }
+
+/// Packets kept of each node.
+const CAPTURED: usize = 200;
 
 /// A router of one file: knock, session token, passes, forwarding. Dropped, it is as if killed.
 pub(crate) struct Relay {
@@ -176,6 +194,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) table: Arc<Table>,
     endpoint: quinn::Endpoint,
+    socket: Arc<RelaySocket>,
     say: mpsc::UnboundedSender<(Tag, from_router::Message)>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -188,7 +207,11 @@ impl Drop for Relay {
 
 impl Relay {
     pub(crate) fn start(world: &World, id: &str, listen: SocketAddr) -> Self {
-        let tag = Tag::random(&mut rand::rng());
+        Self::start_as(world, id, listen, Tag::random(&mut rand::rng()))
+    }
+
+    /// With the tag that it had before.
+    pub(crate) fn start_as(world: &World, id: &str, listen: SocketAddr, tag: Tag) -> Self {
         let std = std::net::UdpSocket::bind(listen).unwrap();
         std.set_nonblocking(true).unwrap();
         let state = UdpSocketState::new((&std).into()).unwrap();
@@ -205,14 +228,14 @@ impl Relay {
         let endpoint = quinn::Endpoint::new_with_abstract_socket(
             transport::endpoint_config(tag),
             Some(server.unwrap()),
-            socket,
+            socket.clone(),
             Arc::new(quinn::TokioRuntime),
         )
         .unwrap();
         let (say, said) = mpsc::unbounded_channel();
         let task =
             tokio::spawn(serve(endpoint.clone(), world.verifier(), id.to_owned(), table.clone(), said));
-        Self { id: id.into(), tag, address, table, endpoint, say, task }
+        Self { id: id.into(), tag, address, table, endpoint, socket, say, task }
     }
 
     pub(crate) fn target(&self) -> AttachTarget {
@@ -235,9 +258,17 @@ impl Relay {
         self.say(to, from_router::Message::PeerGone(PeerGone { tag: gone.0.to_vec() }));
     }
 
+    /// Sends a packet to a node, as if it came from a peer.
+    pub(crate) fn inject(&self, to: Tag, packet: &[u8]) {
+        let address = self.table.nodes.lock().unwrap().get(&to).copied();
+        if let Some(address) = address {
+            self.socket.send(address, None, packet);
+        }
+    }
+
     /// Ends it without a word, and frees its port.
     pub(crate) async fn kill(self) -> SocketAddr {
-        self.table.mute.store(true, Relaxed);
+        self.table.dead.store(true, Relaxed);
         self.task.abort();
         self.endpoint.close(0u32.into(), b"");
         let address = self.address;
@@ -345,6 +376,13 @@ struct RelaySocket {
 }
 
 impl RelaySocket {
+    fn send(&self, to: SocketAddr, ecn: Option<quinn::udp::EcnCodepoint>, packet: &[u8]) {
+        let t = Transmit { destination: to, ecn, contents: packet, segment_size: None, src_ip: None };
+        if !self.table.dead.load(Relaxed) {
+            let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &t));
+        }
+    }
+
     /// Is it for the relay itself? If not, it is sent on, or dropped.
     fn route(&self, from: SocketAddr, ecn: Option<quinn::udp::EcnCodepoint>, packet: &[u8]) -> bool {
         let to = match header::parse(packet).map(|h| h.dcid) {
@@ -356,16 +394,17 @@ impl RelaySocket {
         let nodes = self.table.nodes.lock().unwrap();
         let source = nodes.iter().find(|(_, a)| **a == from).map(|(t, _)| *t);
         let open = source.is_some_and(|s| self.table.pairs.lock().unwrap().contains(&(s, to)));
-        match nodes.get(&to).filter(|_| open && !self.table.mute.load(Relaxed)) {
+        let muted = self.table.mute.load(Relaxed) || self.table.mute_to.lock().unwrap().contains(&to);
+        match nodes.get(&to).filter(|_| open && !muted) {
             Some(address) => {
-                let t = Transmit {
-                    destination: *address,
-                    ecn,
-                    contents: packet,
-                    segment_size: None,
-                    src_ip: None,
-                };
-                let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &t));
+                self.send(*address, ecn, packet);
+                if self.table.capture.load(Relaxed) {
+                    let mut captured = self.table.captured.lock().unwrap();
+                    let kept = captured.entry(to).or_default();
+                    if kept.len() < CAPTURED {
+                        kept.push(packet.to_vec());
+                    }
+                }
                 self.table.forwarded.fetch_add(1, Relaxed);
             }
             None => {
@@ -388,6 +427,9 @@ impl AsyncUdpSocket for RelaySocket {
         Box::pin(Always)
     }
     fn try_send(&self, t: &Transmit<'_>) -> io::Result<()> {
+        if self.table.dead.load(Relaxed) {
+            return Ok(());
+        }
         let _ = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), t));
         Ok(())
     }

@@ -220,10 +220,15 @@ pub struct Probe {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Echo {}
 /// From the dialer: its packets now come through the first of these routers that the binder is attached to; answer the same way.
+/// Sent as a QUIC datagram too, a `ControlFrame` after the id of the control stream: what was lost on the way that no longer works
+/// must not hold it up.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UsePath {
     #[prost(string, repeated, tag = "1")]
     pub router_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Grows with each word; an older one than the last is ignored.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
 }
 /// From the dialer: keeps the streams of this (service, terminator) alive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
