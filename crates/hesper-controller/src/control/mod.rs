@@ -2,9 +2,9 @@
 //!
 //! Pure: `sessions` (who is here), `paths` (the ways between two nodes), `grants` (what was granted and must be revoked), `view`
 //! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
-//! (how often one identity may call), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
+//! (how often one identity may call), `tokens` (whose session tokens are out), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
-//! `renew`, and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
+//! `renew`, `journal` (records of session tokens), and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
 //!
 //! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
 //! it missed is told again when it is back.
@@ -15,6 +15,7 @@ mod costs;
 mod dial;
 mod grants;
 mod issue;
+mod journal;
 mod metrics;
 mod node;
 mod paths;
@@ -26,6 +27,7 @@ mod renew;
 mod reroute;
 mod router;
 mod sessions;
+mod tokens;
 mod view;
 
 #[cfg(test)]
@@ -41,6 +43,7 @@ use hesper_proto::control::{
     NodeUpdate, Revoked, RouterRevoked, RouterUpdate, TokenKey, node_control_server::NodeControlServer,
     node_update, router_control_server::RouterControlServer, router_update,
 };
+use journal::Journal;
 use metrics::ControlMetrics;
 use push::{Changes, Outbox};
 use rate::{Limit, Rates};
@@ -54,6 +57,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use view::{Picture, RouterKeys};
+
+pub(crate) use tokens::{SESSION, Tokens};
 
 /// Largest request of a node or router: certification requests and lists of routers are far smaller.
 const REQUEST_MAX: usize = 64 * 1024;
@@ -105,6 +110,7 @@ pub(crate) struct Control {
     paths: watch::Sender<u64>,
     picture: Mutex<Option<Pictured>>,
     waiting: Semaphore,
+    journal: Journal,
     metrics: ControlMetrics,
     watches: TaskTracker,
     stop: CancellationToken,
@@ -116,6 +122,7 @@ type Pictured = ((u64, u64), Arc<Picture>);
 struct Shared {
     sessions: Sessions,
     ledger: Ledger,
+    tokens: Tokens,
     costs: Costs,
     calls: Rates,
     opens: Rates,
@@ -128,6 +135,7 @@ impl Default for Shared {
         Self {
             sessions: Sessions::default(),
             ledger: Ledger::default(),
+            tokens: Tokens::default(),
             costs: Costs::default(),
             calls: Rates::new(CALLS),
             opens: Rates::new(WATCHES),
@@ -154,6 +162,7 @@ impl Default for Control {
             paths: watch::Sender::new(0),
             picture: Mutex::new(None),
             waiting: Semaphore::new(WAITING_MAX),
+            journal: Journal::default(),
             metrics: ControlMetrics::default(),
             watches: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -162,6 +171,11 @@ impl Default for Control {
 }
 
 impl Control {
+    /// Of a controller that starts, and has given out these tokens before.
+    pub(crate) fn with(tokens: Tokens) -> Self {
+        Self { shared: Mutex::new(Shared { tokens, ..Shared::default() }), ..Self::default() }
+    }
+
     /// What a terminator costs beyond its static cost.
     pub(crate) fn dynamic_cost(&self, id: &TerminatorId) -> u32 {
         self.lock().dynamic_cost(id)
@@ -261,6 +275,9 @@ impl Control {
             for (tag, status) in ended {
                 tracing::info!(session = %tag, reason = status.message(), "a session is ended");
                 shared.sessions.end(tag, now);
+                if let Some(holder) = shared.tokens.end(tag) {
+                    self.journal.note(tag, Some(holder));
+                }
                 revoked.extend(shared.ledger.revoke_session(tag, status.message()));
                 if let Some((_, outbox)) = shared.nodes.remove(&tag) {
                     outbox.end(status);
@@ -345,6 +362,7 @@ pub(crate) fn spawn(state: &Arc<State>, tasks: &TaskTracker, stop: &Cancellation
     state.control.metrics.register(&state.metrics.registry);
     tasks.spawn(reconcile::revoke(state.clone(), stop.clone()));
     tasks.spawn(reconcile::sweep(state.clone(), stop.clone()));
+    tasks.spawn(journal::keep(state.clone(), stop.clone()));
     tasks.spawn(reconcile::reroute(state.clone(), stop.clone()));
     let (state, stop) = (state.clone(), stop.clone());
     tasks.spawn(async move {

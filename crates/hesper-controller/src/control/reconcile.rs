@@ -7,9 +7,13 @@ use super::{
     paths::Between,
     reroute::{Found, Reroutes, cause},
     sessions::Session,
+    tokens::Holder,
 };
 use crate::state::{Changes, Records, State, WriteError};
-use hesper_model::{entity::Terminator, id::Tag};
+use hesper_model::{
+    entity::Terminator,
+    id::{IdentityId, Tag},
+};
 use hesper_pki::spiffe::{SpiffeId, SpiffeRole};
 use hesper_policy::{Model, Request, decide, routers::Ends};
 use hesper_proto::control::{NodeUpdate, Reroute, node_update};
@@ -37,7 +41,12 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Sessions from before a restart, known by their stored terminators; they have their time to come back.
 pub(super) fn restore(state: &State) {
     let (model, until) = (state.model(), Instant::now() + state.control.settings.linger);
+    let now = Instant::now();
     state.control.change(|shared| {
+        let ended: Vec<_> = shared.tokens.ended().collect();
+        for tag in ended {
+            shared.sessions.end(tag, now);
+        }
         for terminator in model.terminators() {
             if let Some(tag) = terminator.session {
                 shared.sessions.restore(tag, terminator.host_id.clone(), until);
@@ -67,6 +76,8 @@ fn revoke_now(state: &State) {
     control.change(|shared| {
         shared.ledger.expire(super::unix_now());
         shared.costs.forget(Instant::now());
+        let gone = shared.tokens.expire(super::unix_now());
+        gone.into_iter().for_each(|tag| control.journal.note(tag, None));
         // The model is read under the lock: a grant that was recorded before is decided by this model or a later one.
         let revoked = shared.ledger.recheck(&state.model());
         control.tell(shared, revoked);
@@ -78,7 +89,10 @@ fn revoke_now(state: &State) {
         .sessions
         .iter()
         .filter_map(|(tag, s)| Some((tag, session(state, &model, &records, s, now).err()?)));
-    let ended: Vec<(Tag, Status)> = checked.collect();
+    let mut ended: Vec<(Tag, Status)> = checked.collect();
+    // Nodes that do not talk to this controller any more, or not yet again, still have their tokens.
+    let absent = shared.tokens.live().filter(|(tag, _)| shared.sessions.get(*tag).is_none());
+    ended.extend(absent.filter_map(|(tag, h)| Some((tag, holder(state, &model, &records, h, now).err()?))));
     for (id, (_, outbox)) in &shared.routers {
         if let Err(status) = auth::known_router(&model, id) {
             outbox.end(status);
@@ -99,12 +113,34 @@ fn session(
     auth::known_identity(model, &session.identity)?;
     // A session from before a restart has not shown its key yet.
     let Some(spki_sha256) = &session.spki_sha256 else { return Ok(()) };
+    certificate(state, records, &session.identity, (spki_sha256, &session.serial), now)
+}
+
+/// May the tokens of this holder go on?
+fn holder(
+    state: &State,
+    model: &Model,
+    records: &Records,
+    holder: &Holder,
+    now: OffsetDateTime,
+) -> Result<(), Status> {
+    auth::known_identity(model, &holder.identity)?;
+    certificate(state, records, &holder.identity, (&holder.spki_sha256, &holder.serial), now)
+}
+
+fn certificate(
+    state: &State,
+    records: &Records,
+    identity: &IdentityId,
+    (spki_sha256, serial): (&str, &str),
+    now: OffsetDateTime,
+) -> Result<(), Status> {
     let subject = SpiffeId {
         trust_domain: state.authority.trust_domain.clone(),
         role: SpiffeRole::Identity,
-        id: session.identity.to_string(),
+        id: identity.to_string(),
     };
-    auth::certificate(records, &subject, spki_sha256, &session.serial, now)
+    auth::certificate(records, &subject, spki_sha256, serial, now)
 }
 
 /// Tells dialers when other ways than those that they use became better, until `stop`.

@@ -4,6 +4,7 @@ use super::{
     State, View,
     records::{self, Meaning, Records, Unreadable},
 };
+use crate::control::{SESSION, Tokens};
 use futures::FutureExt as _;
 use hesper_policy::Model;
 use hesper_store::{Change, Revision, Snapshot, Store, StoreError, Watch, WatchError};
@@ -27,6 +28,8 @@ pub(crate) enum FollowError {
 /// Everything of a snapshot.
 pub(super) struct Loaded {
     pub(super) view: View,
+    /// Whose session tokens may be out.
+    pub(super) tokens: Tokens,
     pub(super) revisions: HashMap<String, u64>,
     pub(super) revision: u64,
 }
@@ -38,7 +41,12 @@ pub(super) async fn load(store: &dyn Store) -> Result<Loaded, FollowError> {
 
 fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
     let (mut records, mut changes, mut revisions) = (Records::default(), Vec::new(), HashMap::new());
+    let mut tokens = Tokens::default();
     for object in snapshot.objects {
+        if let Some(tag) = object.key.strip_prefix(SESSION).and_then(|tag| tag.parse().ok()) {
+            tokens.restore(tag, records::decode(&object.key, &object.value)?);
+            continue;
+        }
         let value = Some(object.value.as_slice());
         if let Meaning::Model(change) = records::read(&mut records, &object.key, object.mod_revision, value)?
         {
@@ -47,7 +55,7 @@ fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
         }
     }
     let model = Arc::new(Model::default().with(snapshot.revision, changes));
-    Ok(Loaded { view: View { model, records }, revisions, revision: snapshot.revision })
+    Ok(Loaded { view: View { model, records }, tokens, revisions, revision: snapshot.revision })
 }
 
 impl State {

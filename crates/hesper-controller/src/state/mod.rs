@@ -109,7 +109,7 @@ impl State {
             store,
             audit,
             metrics,
-            control: Control::default(),
+            control: Control::with(loaded.tokens),
             auth: Auth::new(),
             planning: tokio::sync::Mutex::new(()),
             verifier,

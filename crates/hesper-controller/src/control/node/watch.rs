@@ -5,7 +5,9 @@ use super::super::{
     push::{self, Ended, Outbox},
     renew::internal,
     sessions::{ATTACHED_MAX, Opened, Opener, TooMany},
-    shown, tell_node, token_keys, unix_now,
+    shown, tell_node, token_keys,
+    tokens::Holder,
+    unix_now,
     view::{Told, same},
 };
 use super::hosted;
@@ -65,6 +67,12 @@ impl Watch {
 
     pub(super) async fn run(self, mut reports: Streaming<NodeReport>) {
         let control = &self.state.control;
+        // On record before any token is given out, so that it can be ended whatever happens to this controller.
+        if let Some(holder) = self.cover(unix_now())
+            && let Err(refused) = control.journal.write(self.opened.tag, holder).await
+        {
+            self.outbox.end(refused.into());
+        }
         let mut last = Last::default();
         let feed = push::feed(
             &self.to,
@@ -86,6 +94,20 @@ impl Watch {
             }
         });
         tracing::info!(identity = %self.caller.identity.name, session = %tag, "node offline");
+    }
+
+    /// What to record so that the session tokens of now are covered.
+    fn cover(&self, now: u64) -> Option<Holder> {
+        let life = self.state.control.settings.session_validity.as_secs();
+        let holder = Holder {
+            identity: self.caller.identity.id.clone(),
+            spki_sha256: self.caller.peer.spki_sha256.clone(),
+            serial: self.caller.peer.serial.clone(),
+            // Longer than this token, so that not every reconnect is written.
+            expires_at: now + 2 * life,
+            ended: false,
+        };
+        self.state.control.lock().tokens.cover(self.opened.tag, holder, now + life)
     }
 
     /// Takes reports until there are no more.
@@ -120,7 +142,10 @@ impl Watch {
     /// The node's state, if it differs from the last one.
     fn news(&self, last: &mut Last) -> Result<Option<NodeUpdate>, Status> {
         auth::known_identity(&self.state.model(), &self.caller.identity.id)?;
-        let token = last.token(&self.state, &self.caller, self.opened.tag)?;
+        let (token, is_new) = last.token(&self.state, &self.caller, self.opened.tag)?;
+        if is_new && let Some(holder) = self.cover(unix_now()) {
+            self.state.control.journal.note(self.opened.tag, Some(holder));
+        }
         let told = Told { identity: &self.caller.identity.id, tag: self.opened.tag, token: &token };
         let picture = self.state.control.picture(&self.state);
         let Some(now) = picture.node_state(&told, &token_keys(&self.state)) else {
@@ -145,11 +170,11 @@ struct Last {
 }
 
 impl Last {
-    /// The session token, a new one when half of its life is over.
-    fn token(&mut self, state: &State, caller: &auth::Node, tag: Tag) -> Result<String, Status> {
+    /// The session token, a new one when half of its life is over, and whether it is new.
+    fn token(&mut self, state: &State, caller: &auth::Node, tag: Tag) -> Result<(String, bool), Status> {
         let iat = unix_now();
         if let Some((token, _)) = self.token.as_ref().filter(|(_, renew_at)| iat < *renew_at) {
-            return Ok(token.clone());
+            return Ok((token.clone(), false));
         }
         let life = state.control.settings.session_validity.as_secs();
         let claims = SessionClaims {
@@ -161,7 +186,7 @@ impl Last {
         };
         let token = state.authority.signer.sign(&claims).map_err(|error| internal(&error))?;
         self.token = Some((token.clone(), iat + life / 2));
-        Ok(token)
+        Ok((token, true))
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) use routers::{LINKS_MAX, Routers};
 
 use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -108,6 +108,7 @@ pub(crate) struct Sessions {
     lingering: BTreeSet<(Instant, Tag)>,
     routers: Routers,
     ended: BTreeSet<(Instant, Tag)>,
+    ended_tags: HashSet<Tag>,
     last_epoch: Epoch,
     version: u64,
     view_version: u64,
@@ -252,7 +253,7 @@ impl Sessions {
             }
         }
         while self.ended.first().is_some_and(|(until, _)| *until <= now) {
-            self.ended.pop_first();
+            self.forget_ended();
         }
         gone
     }
@@ -262,15 +263,17 @@ impl Sessions {
         self.lingering.first().map(|(until, _)| *until)
     }
 
-    /// Ends a session for good, for example because its identity was disabled. Its tag is not given out again while tokens
-    /// for it may exist. The epoch of its watch, if one is open.
+    /// Ends a session for good, for example because its identity was disabled; it may be one that is not here any more. Its tag is
+    /// not given out again while tokens for it may exist. The epoch of its watch, if one is open.
     pub(crate) fn end(&mut self, tag: Tag, now: Instant) -> Option<Epoch> {
+        if self.ended_tags.insert(tag) {
+            if self.ended.len() >= ENDED_MAX {
+                self.forget_ended();
+            }
+            self.ended.insert((now + ENDED_KEPT, tag));
+        }
         let session = self.take(tag)?;
         self.bump(session.hosting);
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.pop_first();
-        }
-        self.ended.insert((now + ENDED_KEPT, tag));
         match session.phase {
             Phase::Connected(epoch) => Some(epoch),
             Phase::Lingering(_) => None,
@@ -279,7 +282,13 @@ impl Sessions {
 
     /// Was a session of this tag ended?
     pub(crate) fn has_ended(&self, tag: Tag) -> bool {
-        self.ended().any(|ended| ended == tag)
+        self.ended_tags.contains(&tag)
+    }
+
+    fn forget_ended(&mut self) {
+        if let Some((_, tag)) = self.ended.pop_first() {
+            self.ended_tags.remove(&tag);
+        }
     }
 
     /// Tags of sessions that were ended and whose tokens may still be valid: routers must not accept them.

@@ -75,7 +75,9 @@ fn an_ended_session_does_not_come_back_by_its_token() {
     assert_eq!(open(&mut s, "a", "k", Some(tag(1)), 2).tag, tag(2));
     assert_eq!(s.ended().collect::<Vec<_>>(), [tag(1)]);
     s.expire(t0 + ENDED_KEPT);
-    assert_eq!(s.ended().count(), 0);
+    assert!(s.ended().count() == 0 && !s.has_ended(tag(1)));
+    assert_eq!(s.end(tag(5), t0), None, "not here, but its token may be out");
+    assert_eq!(open(&mut s, "a", "k", Some(tag(5)), 6).tag, tag(6));
 }
 
 #[test]
@@ -175,6 +177,7 @@ proptest! {
             prop_assert_eq!(lingering, s.lingering.len());
             prop_assert_eq!(s.nodes.len(), s.by_identity.values().map(BTreeSet::len).sum::<usize>());
             prop_assert!(s.by_identity.iter().all(|(i, tags)| tags.iter().all(|t| s.nodes[t].identity == *i)));
+            prop_assert_eq!(s.ended.len(), s.ended_tags.len());
             prop_assert!(s.ended().all(|t| !s.nodes.contains_key(&t)));
             prop_assert!(s.next_expiry().is_none_or(|at| at <= now + LINGER));
         }

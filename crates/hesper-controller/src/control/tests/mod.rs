@@ -157,6 +157,36 @@ async fn a_terminator_that_failed_costs_more_and_an_identity_that_calls_too_ofte
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_deleted_while_the_controller_was_down_is_ended_at_the_routers() {
+    let world = World::new().await;
+    let mut tags = Vec::new();
+    for who in ["stranger", "dialer", "binder"] {
+        tags.push(world.node(who).await.tag());
+    }
+    // One is deleted while the controller is down, one disabled later, when its node talks to it no more.
+    let world = world.restart_after(|store| async move {
+        let key = "identity/stranger".to_owned();
+        store
+            .commit(hesper_store::Txn { compares: vec![], writes: vec![hesper_store::Write::Delete(key)] })
+            .await
+            .unwrap();
+    });
+    let world = world.await;
+    world.disable("dialer").await;
+    let mut told = BTreeSet::new();
+    let mut router = world.router("r1").await;
+    while told.len() < 2 {
+        told.extend(router.revoked().await.session_tags);
+    }
+    assert_eq!(told, tags[..2].iter().map(|tag| tag.0.to_vec()).collect(), "and nobody else");
+    // It stays ended, whatever becomes of the identity.
+    let world = world.restart().await;
+    world.enable("dialer").await;
+    let told = world.router("r1").await.revoked().await.session_tags;
+    assert!(told.contains(&tags[1].0.to_vec()), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn grants_of_before_a_restart_are_revoked_when_their_binder_reports_them() {
     let world = World::new().await;
     let (mut dialer, binder, _router) = world.hosted().await;

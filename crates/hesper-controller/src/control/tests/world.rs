@@ -109,9 +109,18 @@ impl World {
 
     /// Stops, and starts again on the same store.
     pub(super) async fn restart(self) -> Self {
+        self.restart_after(|_| async {}).await
+    }
+
+    /// Stops, lets somebody change the store, and starts again on it.
+    pub(super) async fn restart_after<F: Future<Output = ()>>(
+        self,
+        meanwhile: impl FnOnce(Arc<dyn hesper_store::Store>) -> F,
+    ) -> Self {
         self.stop.cancel();
         self.tasks.close();
         timeout(DEADLINE, self.tasks.wait()).await.expect("everything ends");
+        meanwhile(self.state.store.clone()).await;
         self.state.store.close().await;
         Self::start(self.dir, self.settings).await
     }
@@ -167,9 +176,17 @@ impl World {
     }
 
     pub(super) async fn disable(&self, id: &str) {
+        self.set_disabled(id, true).await;
+    }
+
+    pub(super) async fn enable(&self, id: &str) {
+        self.set_disabled(id, false).await;
+    }
+
+    async fn set_disabled(&self, id: &str, disabled: bool) {
         let old = self.state.get::<Identity>(id).unwrap();
         let mut changes = Changes::default();
-        changes.update(&old, &Identity { disabled: true, ..old.entity.clone() });
+        changes.update(&old, &Identity { disabled, ..old.entity.clone() });
         self.state.commit(changes).await.unwrap();
     }
 
