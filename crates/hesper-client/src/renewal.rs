@@ -2,7 +2,7 @@
 
 use crate::{backoff::Backoff, channel::ControlChannel, keeper::Keeper};
 use hesper_pki::{
-    credentials::{Credentials, CredentialsError},
+    credentials::{Credentials, CredentialsError, is_late},
     csr::{self, CsrError},
 };
 use hesper_proto::control::{
@@ -138,11 +138,6 @@ pub async fn keep_renewed(role: RenewAs, control: ControlChannel, keeper: Keeper
         // After a success too: a certificate that is due at once must not make a busy loop.
         tokio::time::sleep(backoff.next_wait()).await;
     }
-}
-
-/// Past three quarters of its life a certificate should have been renewed long ago.
-pub fn is_late(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
-    now > not_before + (not_after - not_before) * 0.75
 }
 
 fn life(credentials: &Credentials) -> Duration {

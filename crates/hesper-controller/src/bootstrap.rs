@@ -110,7 +110,7 @@ fn router(
     for old in unused.filter_map(|e| state.get::<Enrollment>(e.id.as_str())) {
         changes.remove(&old);
     }
-    let made = make_token(&state.authority, EnrollmentMethod::Erott, &id, enroll::LIFETIME, now)
+    let made = make_token(state, EnrollmentMethod::Erott, &id, enroll::LIFETIME, now)
         .map_err(|e| BootstrapError(e.to_string()))?;
     changes.create(&made.enrollment);
     Ok(Some(made.into_jwt()))

@@ -2,8 +2,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `controller.json` | addresses and trust domain; written last, so that its presence means "initialised" |
-//! | `pki/ca.key`, `pki/ca.pem` | the certificate authority (key 0600) |
+//! | `controller.json` | addresses, trust domain, validities; written last, so that its presence means "initialised" |
+//! | `pki/ca.key`, `pki/ca-*/` | the keys of the certificate authority, and of those that took over from it (0600) |
+//! | `pki/ca.pem` | the certificates of every authority that is trusted |
 //! | `pki/tokens.key` | the key that signs tokens (0600) |
 //! | `hesper.db` | the store (0600) |
 //! | `audit.jsonl` | audit events (0600) |
@@ -13,7 +14,9 @@
 use crate::{
     api::DEFAULT_ADMIN,
     auth::{InvalidPassword, authenticator_key, authenticator_name_key, make_authenticator},
+    ca::Cas,
     state::Changes,
+    validity::{OutOfBounds, Span, Validities},
 };
 use hesper_model::{
     config,
@@ -82,6 +85,23 @@ pub struct Settings {
     pub ctrl_port: u16,
     /// Trust domain of every SPIFFE id.
     pub trust_domain: String,
+    /// How long certificates, grants and sessions are valid.
+    #[serde(default)]
+    pub leaf_validity: Option<Span>,
+    /// See [`Validities`].
+    #[serde(default)]
+    pub grant_validity: Option<Span>,
+    /// See [`Validities`].
+    #[serde(default)]
+    pub session_validity: Option<Span>,
+}
+
+impl Settings {
+    /// How long things are valid.
+    pub fn validities(&self) -> Validities {
+        let Self { leaf_validity, grant_validity, session_validity, .. } = *self;
+        Validities { leaf_validity, grant_validity, session_validity }
+    }
 }
 
 /// Why a home directory could not be made.
@@ -160,9 +180,17 @@ pub enum HomeError {
         /// The layout found.
         found: u32,
     },
+    /// A validity in it is too short or too long.
+    #[error("{} is not valid", path.display())]
+    Validity {
+        /// The file.
+        path: PathBuf,
+        /// Which, and its bounds.
+        source: OutOfBounds,
+    },
     /// The certificate authority cannot be read.
     #[error("the certificate authority cannot be read")]
-    Ca(#[from] CaError),
+    Ca(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The token key cannot be read.
     #[error("the token key cannot be read")]
     Tokens(#[from] SignerError),
@@ -171,7 +199,7 @@ pub enum HomeError {
 /// A controller's home, read.
 pub(crate) struct Home {
     pub(crate) settings: Settings,
-    pub(crate) ca: CertificateAuthority,
+    pub(crate) cas: Cas,
     pub(crate) signer: Signer,
     pub(crate) store: PathBuf,
     pub(crate) audit: PathBuf,
@@ -203,8 +231,15 @@ pub async fn init(dir: &Path, options: &InitOptions) -> Result<(), InitError> {
     let made_dir = !dir.exists();
     files::private_dir(dir)?;
     let staging = dir.join(STAGING);
-    let settings =
-        Settings { layout: LAYOUT, ctrl_address: address, ctrl_port: options.ctrl_port, trust_domain };
+    let settings = Settings {
+        layout: LAYOUT,
+        ctrl_address: address,
+        ctrl_port: options.ctrl_port,
+        trust_domain,
+        leaf_validity: None,
+        grant_validity: None,
+        session_validity: None,
+    };
     let built = build(&staging, &settings, &authenticator).await;
     let done = built.and_then(|()| settle(&staging, dir));
     if done.is_err() {
@@ -349,10 +384,11 @@ pub(crate) fn open(dir: &Path) -> Result<Home, HomeError> {
     if settings.layout != LAYOUT {
         return Err(HomeError::Layout { path, found: settings.layout });
     }
+    settings.validities().check().map_err(|source| HomeError::Validity { path, source })?;
     let pki = dir.join("pki");
     Ok(Home {
         settings,
-        ca: CertificateAuthority::load(&pki)?,
+        cas: Cas::load(&pki).map_err(|error| HomeError::Ca(error.into()))?,
         signer: Signer::load(&pki.join("tokens.key"))?,
         store: dir.join("hesper.db"),
         audit: dir.join("audit.jsonl"),

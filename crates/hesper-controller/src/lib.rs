@@ -5,17 +5,21 @@
 //! - `server`: the one TCP port: TLS with an optional client certificate, REST and gRPC side by side.
 //! - `api`: the management API, a table of kinds over [`hesper_model::entity::Entity`]; its OpenAPI document comes from the same table.
 //! - `auth`: logins by password or certificate, api-sessions, who is an administrator.
+//! - `ca`: the certificate authorities and how one takes over from another, in phases.
 //! - `enroll`: the ledger that turns a one-time token into exactly one certificate.
 //! - `control`: what nodes and routers ask over gRPC: watch, dial, bind, renew; grants and their revocation.
+//! - [`validity`]: how long certificates, grants and sessions are valid.
 //! - [`bootstrap`]: the defaults that `hesper quickstart` adds.
 //!
 //! Decisions are pure (`hesper-policy`, `enroll::ledger`, `control`'s grant ledger); this crate is the shell around them.
 
 pub mod bootstrap;
 pub mod home;
+pub mod validity;
 
 mod api;
 mod auth;
+mod ca;
 mod control;
 mod enroll;
 mod metrics;

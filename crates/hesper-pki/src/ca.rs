@@ -238,6 +238,11 @@ impl CertificateAuthority {
         sha256_hex(&self.certificate)
     }
 
+    /// When the root ends, and every leaf of it at the latest.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
     /// The trust domain of every name that it issues.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain

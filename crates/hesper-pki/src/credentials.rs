@@ -176,6 +176,11 @@ impl Credentials {
     }
 }
 
+/// Past three quarters of its life a certificate should have been renewed long ago.
+pub fn is_late(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
+    now > not_before + (not_after - not_before) * 0.75
+}
+
 fn is_issued_by(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> bool {
     let (Ok(leaf), Ok(ca)) = (spiffe::parse(leaf), spiffe::parse(ca)) else { return false };
     leaf.issuer() == ca.subject() && leaf.verify_signature(Some(ca.public_key())).is_ok()

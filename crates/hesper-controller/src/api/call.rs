@@ -15,7 +15,7 @@ use axum::{
 };
 use futures::future::BoxFuture;
 use hesper_observe::audit::{Event, Kind as AuditKind, Outcome};
-use hesper_pki::credentials::PeerIdentity;
+use hesper_pki::{credentials::PeerIdentity, digest::sha256_hex};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -26,6 +26,9 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// How long a caller may take to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Header of every answer: SHA-256 (hexadecimal) of what `/.well-known/est/cacerts` gives.
+const TRUSTED_CAS: &str = "hesper-trusted-cas";
 
 /// What a route's handler returns.
 pub(crate) type Reply = BoxFuture<'static, Result<Answer, ApiError>>;
@@ -169,10 +172,14 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
         Ok(call) => run(state.clone(), route.clone(), call, parts.uri.path().to_owned()).await,
         Err(error) => Err(error),
     };
-    let response = match result {
+    let mut response = match result {
         Ok(answer) => answer.into_response(),
         Err(error) => refusal(&error, &request_id),
     };
+    // So that whoever trusts other CAs than the controller names takes the new ones over while it still can verify them.
+    if let Ok(trusted) = HeaderValue::from_str(&sha256_hex(state.ca_pem().as_bytes())) {
+        response.headers_mut().insert(TRUSTED_CAS, trusted);
+    }
     let labels = vec![
         ("method", route.method.to_string()),
         ("route", route.path.clone()),

@@ -170,5 +170,5 @@ pub(crate) fn metrics(state: Arc<State>, call: Call) -> Reply {
 
 /// `GET /.well-known/est/cacerts`: the certificates of the CA, PEM.
 pub(crate) fn ca_certificates(state: Arc<State>, _call: Call) -> Reply {
-    Box::pin(async move { Ok(Answer::plain("application/x-pem-file", state.authority.ca.ca_pem())) })
+    Box::pin(async move { Ok(Answer::plain("application/x-pem-file", state.ca_pem())) })
 }

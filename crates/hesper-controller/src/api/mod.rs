@@ -5,8 +5,10 @@
 //! - [`entities`]: create, list, read, change, delete, once for every kind; [`kinds`]: what is particular to each kind.
 //! - [`fields`]: the fields of a request and their checks; [`cascade`]: what a deletion takes along.
 //! - [`sublists`], [`extras`]: what belongs to one entity; advisor, hints, summary, health.
+//! - [`ca`]: the rotation of the CA, and the certificates that are out.
 //! - [`openapi`]: the document, made from the table.
 
+mod ca;
 mod call;
 mod cascade;
 mod entities;

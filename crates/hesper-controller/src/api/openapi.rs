@@ -158,6 +158,10 @@ fn schemas() -> Value {
         .insert("Summary".into(), json!({ "type": "object", "additionalProperties": { "type": "integer" } }));
     schemas.insert("RoleAttribute".into(), text.clone());
     schemas.insert("Version".into(), object(json!({ "version": text, "trustDomain": text })));
+    schemas.insert("CaStatus".into(), ca_status_schema());
+    let step = json!({ "type": "string", "enum": ["start", "issue", "finish", "rollback"] });
+    schemas.insert("CaStep".into(), object(json!({ "step": step, "force": { "type": "boolean" } })));
+    schemas.insert("Certificate".into(), certificate_schema());
     let csr =
         json!({ "type": "string", "description": "PKCS#10 certification request, PEM, of a P-256 key." });
     schemas.insert("Enroll".into(), object(json!({ "token": text, "csr": csr })));
@@ -169,6 +173,28 @@ fn schemas() -> Value {
     let pagination = object(json!({ "limit": {}, "offset": number, "totalCount": number }));
     schemas.insert("PageMeta".into(), object(json!({ "filter": text, "pagination": pagination })));
     Value::Object(schemas)
+}
+
+fn ca_status_schema() -> Value {
+    let (text, yes_no) = (json!({ "type": "string" }), json!({ "type": "boolean" }));
+    let names = json!({ "type": "array", "items": text });
+    let ca = json!({ "type": "object", "properties": {
+        "sha256": text, "role": { "type": "string", "enum": ["current", "next"] }, "issues": yes_no, "leaving": yes_no,
+        "notAfter": Shape::Time.schema(), "certificates": { "type": "integer" },
+    } });
+    let phase = json!({ "type": "string", "enum": ["standby", "started", "issuing", "rolling-back"] });
+    let cas = json!({ "type": "array", "items": ca });
+    json!({ "type": "object", "properties": { "phase": phase, "cas": cas, "untold": names, "holders": names } })
+}
+
+fn certificate_schema() -> Value {
+    let (text, time) = (json!({ "type": "string" }), Shape::Time.schema());
+    let state =
+        json!({ "type": "string", "enum": ["valid", "late", "renewed", "expired", "revoked", "untrusted"] });
+    json!({ "type": "object", "properties": {
+        "id": text, "serial": text, "role": text, "subjectId": text, "name": { "type": ["string", "null"] }, "issuer": text,
+        "notBefore": time, "notAfter": time, "daysLeft": { "type": "number" }, "state": state,
+    } })
 }
 
 fn described(field: &Field) -> Value {

@@ -1,6 +1,7 @@
 //! Every REST route, in one table: it mounts the routes, guards them, and is the OpenAPI document.
 
 use super::{
+    ca,
     call::{Call, Reply},
     entities, extras,
     kinds::{Managed, with_kind},
@@ -241,6 +242,28 @@ fn management(routes: &mut Vec<Route>) {
         ],
         ..hint
     });
+    let ca_status = Output::Schema("CaStatus");
+    routes.push(Route::get(
+        at("/ca"),
+        "detail",
+        "The CA and where its rotation stands",
+        ca_status,
+        ca::status,
+    ));
+    routes.push(Route {
+        method: Method::POST,
+        input: Input::Schema("CaStep"),
+        changes: Some("ca"),
+        ..Route::get(at("/ca/rotate"), "rotate", "Take a step of the CA's rotation", ca_status, ca::step)
+    });
+    let certificates = Route::get(
+        at("/certificates"),
+        "list",
+        "Certificates of identities and routers",
+        Output::PageOf("Certificate"),
+        ca::list,
+    );
+    routes.push(Route { parameters: PAGING, ..certificates });
     routes.push(Route::get(
         at("/summary"),
         "detail",

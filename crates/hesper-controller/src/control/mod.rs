@@ -35,7 +35,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use crate::state::State;
+use crate::{
+    ca::Watchers,
+    state::State,
+    validity::{Span, Validities},
+};
 use costs::Costs;
 use grants::{Ledger, Revocation};
 use hesper_model::id::{EdgeRouterId, IdentityId, MAX_NAME_LEN, Tag, TerminatorId};
@@ -77,7 +81,7 @@ const REASONS_MAX: usize = 16;
 /// What may be set differently, by tests above all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// How long a renewed certificate is valid.
+    /// How long a certificate is valid.
     pub(crate) leaf_validity: Duration,
     /// How long a grant and its pass are valid.
     pub(crate) grant_validity: Duration,
@@ -98,9 +102,21 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Takes over what is said.
+    pub(crate) fn apply(&mut self, said: Validities) {
+        let or = |said: Option<Span>, default| said.map_or(default, |span| span.0);
+        self.leaf_validity = or(said.leaf_validity, self.leaf_validity);
+        self.grant_validity = or(said.grant_validity, self.grant_validity);
+        self.session_validity = or(said.session_validity, self.session_validity);
+    }
+}
+
 /// Sessions of nodes and routers, and the grants given to them.
 pub(crate) struct Control {
     pub(crate) settings: Settings,
+    /// Who trusts which CA.
+    pub(crate) watchers: Arc<Watchers>,
     shared: Mutex<Shared>,
     /// [`Sessions::version`], for dials that wait.
     presence: watch::Sender<u64>,
@@ -156,6 +172,7 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
+            watchers: Arc::default(),
             shared: Mutex::default(),
             presence: watch::Sender::new(0),
             view: watch::Sender::new(0),

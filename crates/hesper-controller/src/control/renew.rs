@@ -45,7 +45,7 @@ pub(super) async fn renew(
     state.audit.record(&event);
     let issued = renewed?;
     tracing::info!(subject = %peer.id, serial = issued.serial, until = %issued.not_after, "certificate renewed");
-    Ok(RenewResponse { chain_pem: issued.chain_pem, ca_pem: state.authority.ca.ca_pem() })
+    Ok(RenewResponse { chain_pem: issued.chain_pem, ca_pem: state.ca_pem() })
 }
 
 async fn issue(
@@ -73,16 +73,12 @@ async fn issue(
         dns_names: Vec::new(),
         ip_addresses: Vec::new(),
     };
-    let issued = state.authority.ca.issue(&request, now).map_err(|error| match error {
+    let ca = state.issuing_ca().map_err(|error| internal(&error))?;
+    let issued = ca.issue(&request, now).map_err(|error| match error {
         CaError::PublicKey => invalid(error.to_string()),
         other => internal(&other),
     })?;
-    let record = Certificate {
-        subject,
-        spki_sha256: issued.spki_sha256.clone(),
-        not_after: issued.not_after,
-        revoked: false,
-    };
+    let record = Certificate::new(subject, &issued, ca.ca_sha256());
     let mut changes = Changes::default();
     changes.create_record(format!("{CERTIFICATE}{}", issued.serial), &record);
     state.commit(changes).await.map_err(|error| internal(&error))?;

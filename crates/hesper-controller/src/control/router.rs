@@ -7,6 +7,7 @@ use super::{
     sessions::Epoch,
     shown, tell_router, token_keys,
 };
+use crate::ca::Watcher;
 use crate::state::{Changes, Expect, ROUTER_SECRET, RouterSecret, State, WRITE_ATTEMPTS, WriteError};
 use hesper_model::{
     entity::EdgeRouter,
@@ -66,6 +67,7 @@ struct Watch {
     epoch: Epoch,
     outbox: Arc<Outbox<RouterUpdate>>,
     to: mpsc::Sender<Result<RouterUpdate, Status>>,
+    watcher: Watcher,
 }
 
 impl Watch {
@@ -95,7 +97,8 @@ impl Watch {
         state.audit.record(&event);
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
-        (Self { state, id, caller, secret, epoch, outbox, to }, from)
+        let watcher = state.control.watchers.open(&caller.peer.id, &caller.router.name);
+        (Self { state, id, caller, secret, epoch, outbox, to, watcher }, from)
     }
 
     async fn run(self, mut reports: Streaming<RouterReport>) {
@@ -136,6 +139,9 @@ impl Watch {
                         shared.sessions.set_router_status(&self.id, self.epoch, attached, draining, known);
                     });
                 }
+                Ok(Some(RouterReport { report: Some(router_report::Report::Trusting(trusting)) })) => {
+                    self.watcher.report(&trusting);
+                }
                 // A second hello, or a report of a later version.
                 Ok(Some(_)) => {}
                 Ok(None) => return,
@@ -158,7 +164,7 @@ impl Watch {
             knock_secret: self.secret.knock_secret.to_vec(),
             token_keys: token_keys(&self.state),
             peers: self.state.control.picture(&self.state).router_peers(&self.id, self.secret.tag),
-            trust: None,
+            trust: Some(self.state.trust()),
         };
         if last.as_ref().is_some_and(|before| RouterState { revision: now.revision, ..before.clone() } == now)
         {

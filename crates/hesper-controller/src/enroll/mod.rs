@@ -10,7 +10,7 @@ mod redeem;
 
 pub(crate) use redeem::handle;
 
-use crate::{api::ApiError, state::Authority};
+use crate::{api::ApiError, state::State};
 use hesper_model::{
     entity::{Enrollment, EnrollmentMethod, EnrollmentState},
     id::{EdgeRouterId, EnrollmentId, IdentityId},
@@ -61,7 +61,7 @@ pub(crate) fn new_secret() -> String {
 /// # Errors
 /// The token could not be signed.
 pub(crate) fn make_token(
-    authority: &Authority,
+    state: &State,
     method: EnrollmentMethod,
     subject: &impl AsRef<str>,
     lifetime: Duration,
@@ -79,7 +79,7 @@ pub(crate) fn make_token(
         created_at: now,
         updated_at: now,
     };
-    let jwt = sign(authority, &enrollment)?;
+    let jwt = sign(state, &enrollment)?;
     Ok(Made { enrollment, jwt })
 }
 
@@ -87,7 +87,8 @@ pub(crate) fn make_token(
 ///
 /// # Errors
 /// The token could not be signed.
-pub(crate) fn sign(authority: &Authority, enrollment: &Enrollment) -> Result<String, ApiError> {
+pub(crate) fn sign(state: &State, enrollment: &Enrollment) -> Result<String, ApiError> {
+    let authority = &state.authority;
     let claims = EnrollmentClaims {
         iss: authority.ctrl_url.clone(),
         sub: ledger::subject_of(enrollment).unwrap_or_default().to_owned(),
@@ -95,7 +96,8 @@ pub(crate) fn sign(authority: &Authority, enrollment: &Enrollment) -> Result<Str
         exp: u64::try_from(enrollment.expires_at.unix_timestamp()).unwrap_or_default(),
         em: enrollment.method,
         ctrls: vec![authority.ctrl_url.clone()],
-        ca_sha256: authority.ca.ca_sha256(),
+        // It holds longest: an older one may be given up while the token is on its way.
+        ca_sha256: state.rotation().issuing().clone(),
     };
     authority.signer.sign(&claims).map_err(|e| ApiError::internal(&e))
 }

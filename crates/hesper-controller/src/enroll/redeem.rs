@@ -1,9 +1,6 @@
 //! `POST /edge/client/v1/enroll`: verify, decide, issue, commit, answer.
 
-use super::{
-    CERTIFICATE_LIFETIME,
-    ledger::{self, Outcome, Redemption, Refusal},
-};
+use super::ledger::{self, Outcome, Redemption, Refusal};
 use crate::{
     api::{Answer, ApiError, Call, Reply},
     state::{CERTIFICATE, Certificate, Changes, State, WRITE_ATTEMPTS, WriteError},
@@ -14,6 +11,7 @@ use hesper_pki::{
     ca::{IssueRequest, Issued},
     csr,
     digest::sha256_hex,
+    rotation::CaId,
     spiffe::{SpiffeId, SpiffeRole},
     token::{EnrollmentClaims, TokenError},
 };
@@ -66,15 +64,17 @@ async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
     };
     record(state, call, asked.as_ref(), &result, now);
     let given = result?;
-    Ok(Answer::data(json!({ "cert": given.chain_pem, "ca": state.authority.ca.ca_pem() })))
+    Ok(Answer::data(json!({ "cert": given.chain_pem, "ca": state.ca_pem() })))
 }
 
 fn read(state: &State, request: &Request, now: OffsetDateTime) -> Result<Asked, ApiError> {
     let unix = u64::try_from(now.unix_timestamp()).unwrap_or_default();
     let claims: EnrollmentClaims =
         state.verifier().verify(request.token.trim(), unix).map_err(refused_token)?;
-    if claims.ca_sha256 != state.authority.ca.ca_sha256() {
-        return Err(invalid("the token is for another certificate authority"));
+    if !state.rotation().trusts(&claims.ca_sha256) {
+        return Err(invalid(
+            "the token is for a certificate authority that is not trusted any more: ask for a new one",
+        ));
     }
     let csr_der = csr::from_pem(&request.csr)
         .map_err(|e| ApiError::field("csr", json!(null), crate::api::chain(&e)))?;
@@ -123,10 +123,10 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Giv
             Outcome::Again { chain_pem, serial } => return Ok(Given { chain_pem, serial }),
             Outcome::Issue => {}
         }
-        let issued = issue(state, asked, now)?;
+        let (issued, issuer) = issue(state, asked, now)?;
         let mut changes = Changes::default();
         changes.update(&enrollment, &redeemed(&enrollment.entity, &issued, now));
-        record_subject(state, asked, &issued, now, &mut changes)?;
+        record_subject(state, asked, (&issued, issuer), now, &mut changes)?;
         match state.commit(changes).await {
             Ok(_) => return Ok(Given { chain_pem: issued.chain_pem, serial: issued.serial }),
             Err(WriteError::Conflict(_)) => {}
@@ -136,7 +136,8 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Giv
     Err(ApiError::conflict("the enrollment is being redeemed by many at once: try again"))
 }
 
-fn issue(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Issued, ApiError> {
+/// The certificate and its CA.
+fn issue(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<(Issued, CaId), ApiError> {
     let role = match asked.claims.em {
         EnrollmentMethod::Ott => SpiffeRole::Identity,
         EnrollmentMethod::Erott => SpiffeRole::Router,
@@ -146,14 +147,16 @@ fn issue(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Issued, Ap
     let request = IssueRequest {
         subject,
         spki_der: asked.spki_der.clone(),
-        validity: CERTIFICATE_LIFETIME,
+        validity: state.control.settings.leaf_validity,
         dns_names: Vec::new(),
         ip_addresses: Vec::new(),
     };
-    state.authority.ca.issue(&request, now).map_err(|e| match e {
+    let ca = state.issuing_ca()?;
+    let issued = ca.issue(&request, now).map_err(|e| match e {
         hesper_pki::ca::CaError::PublicKey => ApiError::field("csr", json!(null), "holds no P-256 key"),
         other => ApiError::internal(&other),
-    })
+    })?;
+    Ok((issued, ca.ca_sha256()))
 }
 
 fn redeemed(enrollment: &Enrollment, issued: &Issued, now: OffsetDateTime) -> Enrollment {
@@ -170,7 +173,7 @@ fn redeemed(enrollment: &Enrollment, issued: &Issued, now: OffsetDateTime) -> En
 fn record_subject(
     state: &State,
     asked: &Asked,
-    issued: &Issued,
+    (issued, issuer): (&Issued, CaId),
     now: OffsetDateTime,
     changes: &mut Changes,
 ) -> Result<(), ApiError> {
@@ -196,12 +199,7 @@ fn record_subject(
     };
     let subject = format!("spiffe://{}/{}/{}", state.authority.trust_domain, role.as_str(), asked.claims.sub);
     revoke_other_keys(state, &subject, &issued.spki_sha256, now, changes);
-    let certificate = Certificate {
-        subject,
-        spki_sha256: issued.spki_sha256.clone(),
-        not_after: issued.not_after,
-        revoked: false,
-    };
+    let certificate = Certificate::new(subject, issued, issuer);
     changes.create_record(format!("{CERTIFICATE}{}", issued.serial), &certificate);
     Ok(())
 }

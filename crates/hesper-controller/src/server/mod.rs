@@ -10,10 +10,13 @@ mod listener;
 mod upkeep;
 
 use crate::{
-    api, control,
+    api,
+    ca::CaKeyError,
+    control,
     home::{self, HomeError},
     metrics::Metrics,
     state::{Authority, FollowError, State, WriteError},
+    validity::{OutOfBounds, Validities},
 };
 use hesper_observe::{audit::Audit, metrics::Registry};
 use hesper_pki::ca::CaError;
@@ -36,6 +39,15 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 pub struct StartOptions {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// How long things are valid, where it differs from `controller.json`.
+    pub validities: Validities,
+}
+
+impl StartOptions {
+    /// Listens there, with the validities of `controller.json`.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, validities: Validities::default() }
+    }
 }
 
 /// Why a controller did not start.
@@ -58,6 +70,9 @@ pub enum StartError {
     /// The store's objects cannot be read.
     #[error("the controller's state cannot be loaded")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A validity is too short or too long.
+    #[error(transparent)]
+    Validity(#[from] OutOfBounds),
     /// The port cannot be had.
     #[error("cannot listen on {address}: choose another address, or stop what listens there")]
     Listen {
@@ -66,7 +81,7 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The server certificate could not be made.
+    /// The server certificate could not be made, or a CA cannot be used.
     #[error("the server certificate could not be made")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -80,6 +95,12 @@ impl From<FollowError> for StartError {
 impl From<WriteError> for StartError {
     fn from(error: WriteError) -> Self {
         Self::State(Box::new(error))
+    }
+}
+
+impl From<CaKeyError> for StartError {
+    fn from(error: CaKeyError) -> Self {
+        Self::Certificate(Box::new(error))
     }
 }
 
@@ -115,6 +136,7 @@ impl Controller {
     /// [`StartError`].
     pub async fn start(dir: &Path, options: StartOptions) -> Result<Running, StartError> {
         let home = home::open(dir)?;
+        options.validities.check()?;
         let listener = listener::bind(options.listen)
             .map_err(|source| StartError::Listen { address: options.listen, source })?;
         let local_addr =
@@ -127,12 +149,15 @@ impl Controller {
         let ctrl_url = url(&home.settings.ctrl_address, port);
         let store = hesper_store::open_sqlite(&home.store)?;
         let authority = Authority {
-            ca: home.ca,
+            cas: home.cas,
             signer: home.signer,
             trust_domain: home.settings.trust_domain.clone(),
             ctrl_url,
         };
-        let state = Arc::new(State::load(store, authority, audit, Metrics::new(registry)).await?);
+        let mut state = State::load(store, authority, audit, Metrics::new(registry)).await?;
+        state.control.settings.apply(options.validities.or(home.settings.validities()));
+        state.authority.cas.settle(&state.rotation())?;
+        let state = Arc::new(state);
         run(state, listener, local_addr, &home.settings.ctrl_address).await
     }
 }
@@ -184,9 +209,9 @@ impl Running {
         &self.state.authority.ctrl_url
     }
 
-    /// The certificate of its CA, PEM.
+    /// The certificates of the CAs that are trusted, PEM.
     pub fn ca_pem(&self) -> String {
-        self.state.authority.ca.ca_pem()
+        self.state.ca_pem()
     }
 
     /// Waits until it fails by itself, and says why: it can no longer follow its store.

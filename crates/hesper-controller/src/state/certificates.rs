@@ -1,6 +1,7 @@
 //! The certificates that this controller issued, and the one judgement of whether one still counts. Pure.
 
 use super::Versioned;
+use hesper_pki::ca::Issued;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
@@ -13,12 +14,32 @@ pub(crate) struct Certificate {
     pub(crate) subject: String,
     /// SHA-256 of the SubjectPublicKeyInfo, lower-case hexadecimal.
     pub(crate) spki_sha256: String,
+    /// The CA that issued it; empty in records of an older version.
+    #[serde(default)]
+    pub(crate) issuer: String,
+    /// When it begins; none in records of an older version.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub(crate) not_before: Option<OffsetDateTime>,
     /// When it ends.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) not_after: OffsetDateTime,
     /// Withdrawn before its end.
     #[serde(default)]
     pub(crate) revoked: bool,
+}
+
+impl Certificate {
+    /// The record of a certificate just issued.
+    pub(crate) fn new(subject: String, issued: &Issued, issuer: String) -> Self {
+        Self {
+            subject,
+            spki_sha256: issued.spki_sha256.clone(),
+            issuer,
+            not_before: Some(issued.not_before),
+            not_after: issued.not_after,
+            revoked: false,
+        }
+    }
 }
 
 /// Why a certificate does not count.
@@ -30,6 +51,9 @@ pub(crate) enum CertificateRefusal {
     /// It was withdrawn.
     #[error("the certificate {0} was revoked: enroll again")]
     Revoked(String),
+    /// Its CA was given up, and no one of another CA took its place.
+    #[error("the CA that issued the certificate {0} is not trusted any more: enroll again")]
+    Untrusted(String),
     /// It ended, and no later one took its place.
     #[error("the certificate {0} expired at {1}: enroll again")]
     Expired(String, OffsetDateTime),
@@ -78,16 +102,22 @@ impl Certificates {
         subject: &str,
         spki_sha256: &str,
         serial: &str,
+        trusted: impl Fn(&Certificate) -> bool,
         now: OffsetDateTime,
     ) -> Result<(), CertificateRefusal> {
         let good = |c: &Certificate| {
-            !c.revoked && c.not_after > now && c.subject == subject && c.spki_sha256 == spki_sha256
+            !c.revoked
+                && c.not_after > now
+                && c.subject == subject
+                && c.spki_sha256 == spki_sha256
+                && trusted(c)
         };
         match self.get(serial).map(|record| &record.entity) {
             Some(own) if own.revoked => Err(CertificateRefusal::Revoked(serial.to_owned())),
             Some(own) if good(own) => Ok(()),
             // A connection may be older than the certificate that its owner has renewed meanwhile.
             _ if self.of_subject(subject).any(|(_, record)| good(&record.entity)) => Ok(()),
+            Some(own) if !trusted(own) => Err(CertificateRefusal::Untrusted(serial.to_owned())),
             Some(own) if own.not_after <= now => {
                 Err(CertificateRefusal::Expired(serial.to_owned(), own.not_after))
             }
@@ -105,8 +135,9 @@ mod tests {
 
     fn record(subject: &str, key: &str, seconds: i64, revoked: bool) -> Versioned<Certificate> {
         let not_after = NOW + time::Duration::seconds(seconds);
-        let (subject, spki_sha256) = (subject.to_owned(), key.to_owned());
-        Versioned { entity: Certificate { subject, spki_sha256, not_after, revoked }, mod_revision: 1 }
+        let (subject, spki_sha256, issuer) = (subject.to_owned(), key.to_owned(), String::new());
+        let entity = Certificate { subject, spki_sha256, issuer, not_before: None, not_after, revoked };
+        Versioned { entity, mod_revision: 1 }
     }
 
     #[test]
@@ -130,7 +161,7 @@ mod tests {
             ("b", "k", "alone", Err("expired at 1969-12-31")),
             ("c", "k", "never", Err("was not issued")),
         ] {
-            match (all.check(subject, key, serial, NOW), expected) {
+            match (all.check(subject, key, serial, |_| true, NOW), expected) {
                 (Ok(()), Ok(())) => {}
                 (Err(error), Err(text)) => {
                     assert!(
@@ -141,9 +172,11 @@ mod tests {
                 other => panic!("{subject} {key} {serial}: {other:?}"),
             }
         }
-        assert!(all.check("a", "k", "good", NOW + Duration::from_secs(60)).is_err());
+        let given_up = all.check("a", "k", "good", |_| false, NOW).unwrap_err().to_string();
+        assert!(given_up.contains("not trusted any more"), "{given_up}");
+        assert!(all.check("a", "k", "good", |_| true, NOW + Duration::from_secs(60)).is_err());
         all.remove("good");
-        assert!(all.check("a", "k", "old", NOW).is_err(), "nothing took its place");
+        assert!(all.check("a", "k", "old", |_| true, NOW).is_err(), "nothing took its place");
         for serial in ["old", "revoked", "alone", "alone"] {
             all.remove(serial);
         }

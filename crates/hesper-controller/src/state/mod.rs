@@ -11,16 +11,13 @@ mod records;
 pub(crate) use certificates::{Certificate, CertificateRefusal};
 pub(crate) use changes::{Changes, Expect};
 pub(crate) use follow::FollowError;
-pub(crate) use records::{CERTIFICATE, ROUTER_SECRET, Records, RouterSecret, Versioned};
+pub(crate) use records::{CA_ROTATION, CERTIFICATE, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
-use crate::{auth::Auth, control::Control, metrics::Metrics};
+use crate::{auth::Auth, ca::Cas, control::Control, metrics::Metrics};
 use arc_swap::ArcSwap;
 use changes::key;
 use hesper_observe::audit::Audit;
-use hesper_pki::{
-    ca::CertificateAuthority,
-    token::{Signer, Verifier},
-};
+use hesper_pki::token::{Signer, Verifier};
 use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
 use std::{
@@ -37,8 +34,8 @@ pub(crate) const WRITE_ATTEMPTS: usize = 16;
 
 /// The parts that do not change while the controller runs.
 pub(crate) struct Authority {
-    /// Issues certificates.
-    pub(crate) ca: CertificateAuthority,
+    /// Issue certificates.
+    pub(crate) cas: Cas,
     /// Signs tokens.
     pub(crate) signer: Signer,
     /// The trust domain of every SPIFFE id.

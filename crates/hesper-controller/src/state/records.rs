@@ -2,6 +2,7 @@
 
 use super::certificates::{Certificate, CertificateRefusal, Certificates};
 use hesper_model::{entity::Kind, id::Tag};
+use hesper_pki::rotation::Rotation;
 use hesper_policy::Change as ModelChange;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,6 +10,8 @@ use time::OffsetDateTime;
 
 /// Prefix of certificate records.
 pub(crate) const CERTIFICATE: &str = "certificate/";
+/// Key of the CAs that count and the one that issues.
+pub(crate) const CA_ROTATION: &str = "ca-rotation";
 /// Prefix of router secrets.
 pub(crate) const ROUTER_SECRET: &str = "router-secret/";
 
@@ -42,6 +45,7 @@ impl std::fmt::Debug for RouterSecret {
 pub(crate) struct Records {
     certificates: Arc<Certificates>,
     router_secrets: Arc<BTreeMap<String, RouterSecret>>,
+    rotation: Option<Arc<Versioned<Rotation>>>,
 }
 
 impl Records {
@@ -76,7 +80,18 @@ impl Records {
         serial: &str,
         now: OffsetDateTime,
     ) -> Result<(), CertificateRefusal> {
-        self.certificates.check(subject, spki_sha256, serial, now)
+        self.certificates.check(subject, spki_sha256, serial, |c| self.trusts(c), now)
+    }
+
+    /// Which CAs count and which one issues; none before the first rotation.
+    pub(crate) fn rotation(&self) -> Option<&Versioned<Rotation>> {
+        self.rotation.as_deref()
+    }
+
+    /// Is the CA of this certificate trusted?
+    pub(crate) fn trusts(&self, certificate: &Certificate) -> bool {
+        let issuer = certificate.issuer.as_str();
+        issuer.is_empty() || self.rotation().is_none_or(|rotation| rotation.entity.trusts(issuer))
     }
 
     /// A router's secret.
@@ -122,6 +137,11 @@ pub(super) fn read(
             }
             None => table.remove(serial),
         }
+        return Ok(Meaning::Records);
+    }
+    if key == CA_ROTATION {
+        let read = |bytes| Ok(Arc::new(Versioned { entity: decode(key, bytes)?, mod_revision: revision }));
+        records.rotation = value.map(read).transpose()?;
         return Ok(Meaning::Records);
     }
     if let Some(id) = key.strip_prefix(ROUTER_SECRET) {

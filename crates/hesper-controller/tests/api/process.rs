@@ -22,7 +22,7 @@ const HOME: &str = "HESPER_TEST_HOME";
 #[ignore = "started by the tests of this module"]
 async fn controller_process() {
     let Some(home) = std::env::var_os(HOME) else { return };
-    let options = StartOptions { listen: "127.0.0.1:0".parse().expect("address") };
+    let options = StartOptions::new("127.0.0.1:0".parse().expect("address"));
     let running = Controller::start(&PathBuf::from(home), options).await.expect("start");
     println!("\nserving {}", running.url());
     std::future::pending::<()>().await;

@@ -49,7 +49,7 @@ impl Harness {
 
     /// Starts the controller (again), and logs in.
     pub(crate) async fn resume(&mut self) {
-        let options = StartOptions { listen: "127.0.0.1:0".parse().expect("address") };
+        let options = StartOptions::new("127.0.0.1:0".parse().expect("address"));
         let running = Controller::start(&self.home(), options).await.expect("start");
         let base = running.url().to_owned();
         self.running = Some(running);

@@ -58,8 +58,13 @@ pub enum TokenError {
     #[error("the token expired at {}", rfc3339(*.0))]
     Expired(OffsetDateTime),
     /// Issued in the future.
-    #[error("the token is issued in the future, at {}; check the clocks", rfc3339(*.0))]
-    NotYetValid(OffsetDateTime),
+    #[error("the token is issued in the future: check the clock of this machine (it says {}; the controller said {})", rfc3339(*now), rfc3339(*at))]
+    NotYetValid {
+        /// When, by the controller's clock.
+        at: OffsetDateTime,
+        /// The verifier's time.
+        now: OffsetDateTime,
+    },
     /// Another part of the program installed another cryptography for tokens.
     #[error("the token cryptography of this program was replaced")]
     Provider,

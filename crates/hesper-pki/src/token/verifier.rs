@@ -140,7 +140,9 @@ fn check_time<C: Claims>(claims: &C, now: u64) -> Result<(), TokenError> {
         return Err(TokenError::Expired(exp));
     }
     match (claims.iat(), iat) {
-        (Some(secs), Some(at)) if secs > now.saturating_add(LEEWAY_SECS) => Err(TokenError::NotYetValid(at)),
+        (Some(secs), Some(at)) if secs > now.saturating_add(LEEWAY_SECS) => {
+            Err(TokenError::NotYetValid { at, now: instant("now", now)? })
+        }
         _ => Ok(()),
     }
 }

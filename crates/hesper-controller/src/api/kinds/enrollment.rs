@@ -89,7 +89,7 @@ impl Managed for Enrollment {
                 changes.remove(&old);
             }
         }
-        let jwt = enroll::sign(&state.authority, self)?;
+        let jwt = enroll::sign(state, self)?;
         Ok(enroll::told(self, jwt))
     }
 

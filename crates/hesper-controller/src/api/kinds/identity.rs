@@ -90,8 +90,7 @@ impl Managed for Identity {
     ) -> Result<Map<String, Value>, ApiError> {
         let mut told = Map::new();
         if wants_token(fields.get("enrollment"))? {
-            let made =
-                enroll::make_token(&state.authority, EnrollmentMethod::Ott, &self.id, enroll::LIFETIME, now)?;
+            let made = enroll::make_token(state, EnrollmentMethod::Ott, &self.id, enroll::LIFETIME, now)?;
             changes.create(&made.enrollment);
             told.insert("enrollment".into(), made.to_json());
         }

@@ -47,8 +47,7 @@ impl Managed for EdgeRouter {
         now: OffsetDateTime,
         changes: &mut Changes,
     ) -> Result<Map<String, Value>, ApiError> {
-        let made =
-            enroll::make_token(&state.authority, EnrollmentMethod::Erott, &self.id, enroll::LIFETIME, now)?;
+        let made = enroll::make_token(state, EnrollmentMethod::Erott, &self.id, enroll::LIFETIME, now)?;
         changes.create(&made.enrollment);
         let mut rng = rand::rng();
         let secret = RouterSecret { tag: Tag::random(&mut rng), knock_secret: rng.random() };

@@ -11,7 +11,7 @@ use super::super::{
     view::{Told, same},
 };
 use super::hosted;
-use crate::state::State;
+use crate::{ca::Watcher, state::State};
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_observe::audit::{Event, Kind, Outcome};
 use hesper_pki::token::SessionClaims;
@@ -27,6 +27,7 @@ pub(super) struct Watch {
     opened: Opened,
     outbox: Arc<Outbox<NodeUpdate>>,
     to: mpsc::Sender<Result<NodeUpdate, Status>>,
+    watcher: Watcher,
 }
 
 impl Watch {
@@ -62,7 +63,8 @@ impl Watch {
         state.audit.record(&event);
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
-        Ok((Self { state, caller, opened, outbox, to }, from))
+        let watcher = state.control.watchers.open(&caller.peer.id, &caller.identity.name);
+        Ok((Self { state, caller, opened, outbox, to, watcher }, from))
     }
 
     pub(super) async fn run(self, mut reports: Streaming<NodeReport>) {
@@ -128,6 +130,9 @@ impl Watch {
                 Ok(Some(NodeReport { report: Some(node_report::Report::Hosted(hosted)) })) => {
                     hosted::adopt(&self.state, &self.caller, self.opened.tag, &hosted);
                 }
+                Ok(Some(NodeReport { report: Some(node_report::Report::Trusting(trusting)) })) => {
+                    self.watcher.report(&trusting);
+                }
                 // A second hello, or a report of a later version.
                 Ok(Some(_)) => {}
                 Ok(None) => return,
@@ -148,12 +153,13 @@ impl Watch {
         }
         let told = Told { identity: &self.caller.identity.id, tag: self.opened.tag, token: &token };
         let picture = self.state.control.picture(&self.state);
-        let Some(now) = picture.node_state(&told, &token_keys(&self.state)) else {
+        let Some(mut now) = picture.node_state(&told, &token_keys(&self.state)) else {
             return Err(Status::unauthenticated(format!(
                 "there is no identity '{}' any more",
                 self.caller.identity.id
             )));
         };
+        now.trust = Some(self.state.trust());
         if last.state.as_ref().is_some_and(|before| same(before, &now)) {
             return Ok(None);
         }

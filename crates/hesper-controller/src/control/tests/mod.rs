@@ -451,6 +451,8 @@ async fn a_renewal_keeps_the_key() {
     let record = Certificate {
         subject: format!("spiffe://{TRUST_DOMAIN}/identity/dialer"),
         spki_sha256: own.spki_sha256(),
+        issuer: String::new(),
+        not_before: None,
         not_after: OffsetDateTime::now_utc() + Duration::from_secs(60),
         revoked: false,
     };

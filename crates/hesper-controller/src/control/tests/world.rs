@@ -2,6 +2,7 @@
 
 use super::super::{Settings, routes, spawn, testing::mesh};
 use crate::{
+    ca::Cas,
     metrics::Metrics,
     state::{Authority, CERTIFICATE, Certificate, Changes, State},
 };
@@ -87,7 +88,7 @@ impl World {
     pub(super) async fn start(dir: tempfile::TempDir, settings: Settings) -> Self {
         let store = hesper_store::open_sqlite(dir.path().join("hesper.db")).unwrap();
         let authority = Authority {
-            ca: CertificateAuthority::load(&dir.path().join("pki")).unwrap(),
+            cas: Cas::load(&dir.path().join("pki")).unwrap(),
             signer: Signer::load(&dir.path().join("tokens.key")).unwrap(),
             trust_domain: TRUST_DOMAIN.into(),
             ctrl_url: "https://localhost:1280".into(),
@@ -230,6 +231,8 @@ pub(super) fn certify(changes: &mut Changes, role: SpiffeRole, id: &str) {
     let certificate = Certificate {
         subject,
         spki_sha256: format!("key-of-{id}"),
+        issuer: String::new(),
+        not_before: None,
         not_after: OffsetDateTime::now_utc() + Duration::from_secs(3600),
         revoked: false,
     };
