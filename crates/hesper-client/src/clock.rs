@@ -16,6 +16,8 @@ use tokio::time::timeout;
 
 /// Clocks that differ by less are not the reason for anything: `Date` has whole seconds, and answers take time.
 const TOLERANCE: Duration = Duration::from_secs(5);
+/// Clocks that differ by more get in the way: tokens are accepted half a minute early at most.
+const WORRYING: Duration = Duration::from_secs(20);
 /// Deadline of the question, after the connection is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,6 +57,19 @@ pub fn shown(at: OffsetDateTime) -> String {
 /// Reads an HTTP `Date`.
 pub fn parse_date(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc2822).ok()
+}
+
+/// What an answer over gRPC says of the time.
+pub fn of_answer(metadata: &tonic::metadata::MetadataMap) -> Option<Clocks> {
+    let controller = parse_date(metadata.get("date")?.to_str().ok()?)?;
+    Some(Clocks { here: OffsetDateTime::now_utc(), controller })
+}
+
+/// Says so when the clocks are far apart: certificates and tokens will not be accepted somewhere.
+pub fn warn_of_difference(metadata: &tonic::metadata::MetadataMap) {
+    if let Some(clocks) = of_answer(metadata).filter(|c| (c.here - c.controller).abs() > WORRYING) {
+        tracing::warn!("certificates and tokens may be refused: {clocks}");
+    }
 }
 
 /// Asks the first controller that answers. `config` is one of those for this purpose (`clock_client`, `pinned_clock_client` of

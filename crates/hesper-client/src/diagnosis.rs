@@ -82,7 +82,7 @@ impl fmt::Display for Diagnosis {
 }
 
 /// Looks for a reason; none when the certificates are accepted, or when something else is wrong.
-pub(crate) async fn diagnose(urls: &[ControllerUrl], credentials: &SharedCredentials) -> Option<Diagnosis> {
+pub async fn diagnose(urls: &[ControllerUrl], credentials: &SharedCredentials) -> Option<Diagnosis> {
     let current = credentials.current();
     for url in urls {
         let Some(error) = refusal(url, credentials).await else { continue };

@@ -12,6 +12,7 @@ use crate::{
 use hesper_client::{
     backoff::Backoff,
     channel::ControlChannel,
+    clock,
     diagnosis::Diagnosis,
     keeper::{Keeper, TrustError},
 };
@@ -112,7 +113,9 @@ impl Control {
         let _ = reports.try_send(report(router_report::Report::Hello(hello)));
         let mut client = RouterControlClient::new(self.channel.channel());
         let answer = timeout(CALL_DEADLINE, client.watch(ReceiverStream::new(queue))).await;
-        let updates = answer.map_err(|_| WatchEnd::Timeout)??.into_inner();
+        let answer = answer.map_err(|_| WatchEnd::Timeout)??;
+        clock::warn_of_difference(answer.metadata());
+        let updates = answer.into_inner();
         let (sessions, keeper) = (self.sessions.clone(), self.keeper.clone());
         tokio::select! {
             end = self.follow(updates, heard) => end,

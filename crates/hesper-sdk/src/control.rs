@@ -4,7 +4,7 @@ use crate::{
     inner::{Inner, Session},
     renew, status,
 };
-use hesper_client::backoff::Backoff;
+use hesper_client::{backoff::Backoff, clock};
 use hesper_model::id::Tag;
 use hesper_overlay::{
     attach::AttachTarget,
@@ -103,9 +103,9 @@ async fn open(
     let _ = reports.try_send(NodeReport { report: Some(node_report::Report::Hello(hello)) });
     let mut client = inner.client();
     let opened = timeout(FIRST_UPDATE, client.watch(ReceiverStream::new(stream))).await;
-    let updates =
-        opened.map_err(|_| Status::deadline_exceeded("no answer from the controller"))??.into_inner();
-    Ok((updates, reports))
+    let answer = opened.map_err(|_| Status::deadline_exceeded("no answer from the controller"))??;
+    clock::warn_of_difference(answer.metadata());
+    Ok((answer.into_inner(), reports))
 }
 
 async fn run(

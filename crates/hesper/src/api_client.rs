@@ -5,13 +5,25 @@ use crate::{
     config_store::{ConfigStore, Login},
 };
 use anyhow::{Context, Result, bail};
+use hesper_client::clock::{self, Clocks};
+use hesper_pki::{digest::sha256_hex, tls};
 use reqwest::{Method, StatusCode, Url, header};
 use rustls::{CertificateError, ClientConfig};
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// Base path of the management API.
 const MANAGEMENT: &str = "edge/management/v1/";
+/// Where a controller shows its authorities (RFC 7030, section 4.1, here as PEM).
+pub(crate) const CA_PATH: &str = ".well-known/est/cacerts";
+/// SHA-256 of what is there, with every answer.
+const TRUSTED_CAS: &str = "hesper-trusted-cas";
 /// Longest value repeated in an error.
 const MAX_VALUE_SHOWN: usize = 120;
 
@@ -28,6 +40,8 @@ pub(crate) enum Action {
     Deleting,
     /// POST authenticate
     LoggingIn,
+    /// POST ca/rotate
+    Rotating,
 }
 
 /// The controller knows no such entity (404).
@@ -55,6 +69,18 @@ pub(crate) struct Client {
     timeout: Duration,
     show_requests: bool,
     read_only: bool,
+    /// The authorities that are trusted, PEM; empty when they are not known here.
+    ca_pem: String,
+    /// The stored login to keep up to date, if this is one.
+    stored: Option<Arc<Stored>>,
+}
+
+/// A stored login that takes over the CAs that the controller names.
+#[derive(Debug)]
+struct Stored {
+    store: ConfigStore,
+    name: String,
+    asked: AtomicBool,
 }
 
 /// A client with a session.
@@ -69,10 +95,10 @@ impl Client {
     ///
     /// # Errors
     /// The TLS settings are not usable.
-    pub(crate) fn new(base: &Url, mut tls: ClientConfig, timeout: Duration) -> Result<Self> {
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    pub(crate) fn new(base: &Url, mut config: ClientConfig, timeout: Duration) -> Result<Self> {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(config)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(timeout)
@@ -80,7 +106,20 @@ impl Client {
             .user_agent(concat!("hesper/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("cannot set up HTTPS")?;
-        Ok(Self { http, base: base.clone(), timeout, show_requests: false, read_only: false })
+        Ok(Self {
+            http,
+            base: base.clone(),
+            timeout,
+            show_requests: false,
+            read_only: false,
+            ca_pem: String::new(),
+            stored: None,
+        })
+    }
+
+    /// Says which authorities `tls` trusts, so that a clock that is wrong can be told from a certificate that is.
+    pub(crate) fn trusting(self, ca_pem: &str) -> Self {
+        Self { ca_pem: ca_pem.to_owned(), ..self }
     }
 
     /// Attaches a session token.
@@ -94,12 +133,18 @@ impl Client {
     /// The controller cannot be reached, or answers with anything but 200.
     pub(crate) async fn text(&self, path: &str) -> Result<String> {
         let url = self.base.join(path).context("a path")?;
-        let answer = self.http.get(url).send().await.map_err(|e| self.unreachable(&e))?;
+        let answer = match self.http.get(url).send().await {
+            Ok(answer) => answer,
+            Err(e) => return Err(self.unreachable(&e).await),
+        };
         let status = answer.status();
         if status != StatusCode::OK {
             bail!("{} answered {status} for /{path}; is it a Hesper controller?", self.base);
         }
-        answer.text().await.map_err(|e| self.unreachable(&e))
+        match answer.text().await {
+            Ok(text) => Ok(text),
+            Err(e) => Err(self.unreachable(&e).await),
+        }
     }
 
     /// Logs in with name and password.
@@ -156,9 +201,19 @@ impl Client {
                 request = request.header(header::IF_MATCH, format!("\"{version}\""));
             }
         }
-        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(e) => return Err(self.unreachable(&e).await),
+        };
         let status = answer.status();
-        let text = answer.bytes().await.map_err(|e| self.unreachable(&e))?;
+        let trusted = answer.headers().get(TRUSTED_CAS).cloned();
+        let text = match answer.bytes().await {
+            Ok(text) => text,
+            Err(e) => return Err(self.unreachable(&e).await),
+        };
+        if trusted.is_some_and(|trusted| trusted != sha256_hex(self.ca_pem.as_bytes())) {
+            self.take_over_cas().await;
+        }
         tracing::debug!(%status, bytes = text.len(), "answer");
         if status.is_success() {
             if text.is_empty() {
@@ -174,7 +229,29 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+    /// The controller trusts other CAs than the stored login: they are taken over while one that is trusted vouches for them.
+    async fn take_over_cas(&self) {
+        let Some(stored) = self.stored.as_ref().filter(|s| !s.asked.swap(true, Ordering::Relaxed)) else {
+            return;
+        };
+        let taken = async {
+            let ca_pem = Box::pin(self.text(CA_PATH)).await?;
+            tls::ca_client(&ca_pem)?;
+            let mut logins = stored.store.load()?;
+            if let Some(login) = logins.edge_identities.get_mut(&stored.name) {
+                login.ca_cert = ca_pem;
+                stored.store.save(&logins)?;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        if let Err(error) = taken.await {
+            eprintln!(
+                "WARN    the certificate authorities of the controller have changed and could not be stored: {error:#}"
+            );
+        }
+    }
+
+    async fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         if error.is_timeout() {
             return anyhow::anyhow!(
                 "the controller at {} did not answer within {} s",
@@ -186,6 +263,14 @@ impl Client {
         while let Some(source) = cause.source() {
             cause = source;
         }
+        if tls_error(error).is_some_and(|fault| tls::time_fault(fault).is_some())
+            && let Some(clocks) = self.clocks().await
+        {
+            return anyhow::anyhow!(
+                "the certificate of the controller at {} is not valid at this time: {clocks}",
+                self.base
+            );
+        }
         match tls_error(error) {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => anyhow::anyhow!(
                 "the certificate of the controller at {} is not from the trusted authority: check the address and --ca, or log in again",
@@ -196,14 +281,25 @@ impl Client {
     }
 }
 
+impl Client {
+    /// This machine's clock and the controller's, if they differ.
+    async fn clocks(&self) -> Option<Clocks> {
+        let url = self.base.as_str().parse().ok()?;
+        clock::ask(&[url], tls::clock_client(&self.ca_pem).ok()?).await.filter(Clocks::differ)
+    }
+}
+
 impl Session {
     /// The stored login that the flags name.
     ///
     /// # Errors
     /// Nobody is logged in under that name.
     pub(crate) fn open(args: &ApiArgs) -> Result<Self> {
-        let (_, login) = ConfigStore::from_environment()?.login(args.cli_identity.as_deref())?;
-        Self::resume(&login, args)
+        let store = ConfigStore::from_environment()?;
+        let (name, login) = store.login(args.cli_identity.as_deref())?;
+        let mut session = Self::resume(&login, args)?;
+        session.client.stored = Some(Arc::new(Stored { store, name, asked: AtomicBool::new(false) }));
+        Ok(session)
     }
 
     /// A session whose token was stored.
@@ -213,9 +309,8 @@ impl Session {
     pub(crate) fn resume(login: &Login, args: &ApiArgs) -> Result<Self> {
         let base = Url::parse(&login.url)
             .with_context(|| format!("the stored URL '{}' is damaged; log in again", login.url))?;
-        let tls =
-            hesper_pki::tls::ca_client(&login.ca_cert).context("the stored CA is damaged; log in again")?;
-        let mut client = Client::new(&base, tls, Duration::from_secs(args.timeout))?;
+        let tls = tls::ca_client(&login.ca_cert).context("the stored CA is damaged; log in again")?;
+        let mut client = Client::new(&base, tls, Duration::from_secs(args.timeout))?.trusting(&login.ca_cert);
         client.show_requests = args.output_request_json;
         client.read_only = login.read_only;
         Ok(client.with_token(login.token.clone().unwrap_or_default()))
@@ -319,6 +414,7 @@ fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> Strin
         Action::Listing => format!("error listing {collection}"),
         Action::Updating => format!("error updating {collection} instance"),
         Action::Deleting => format!("error deleting {collection} instance"),
+        Action::Rotating => "error rotating the certificate authority".to_owned(),
         Action::LoggingIn => unreachable!("answered above"),
     };
     let code = text("/error/code").unwrap_or("UNKNOWN");

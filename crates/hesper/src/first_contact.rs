@@ -3,7 +3,7 @@
 //! The connection made here is believed in nothing: it only fetches the authority's certificate, which the user then
 //! accepts or not, and which the next connection is checked against. Nothing secret travels over it.
 
-use crate::api_client::Client;
+use crate::api_client::{CA_PATH, Client};
 use anyhow::{Context, Result};
 use hesper_client::connect::connect;
 use hesper_pki::{credentials::SharedCredentials, digest::sha256_hex, pem, tls};
@@ -19,8 +19,6 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 /// How long a controller may take to refuse a certificate.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// Where a controller shows its authority (RFC 7030, section 4.1, here as PEM).
-const CA_PATH: &str = ".well-known/est/cacerts";
 
 /// The certificate authority that a controller claims.
 #[derive(Debug)]
@@ -57,11 +55,18 @@ impl Authority {
         config.resumption = rustls::client::Resumption::disabled();
         let pem = Client::new(base, config, timeout)?.text(CA_PATH).await?;
         let authority = Self::from_pem(pem).with_context(|| format!("{base} gave no usable CA"))?;
-        let verified = Client::new(base, tls::ca_client(&authority.pem)?, timeout)?;
-        let again = verified.text(CA_PATH).await;
-        again
-            .with_context(|| format!("the certificate of {base} is not from the authority that it named"))?;
-        Ok(authority)
+        authority.again(base, timeout).await.with_context(|| {
+            format!("the certificate of {base} cannot be verified by the authority that it named")
+        })
+    }
+
+    /// What the controller shows to one who trusts these authorities: the same, or those that they vouch for.
+    ///
+    /// # Errors
+    /// The controller cannot be reached, or is not vouched for by them.
+    pub(crate) async fn again(&self, base: &Url, timeout: Duration) -> Result<Self> {
+        let verified = Client::new(base, tls::ca_client(&self.pem)?, timeout)?.trusting(&self.pem);
+        Self::from_pem(verified.text(CA_PATH).await?)
     }
 }
 

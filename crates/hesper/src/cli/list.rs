@@ -157,6 +157,9 @@ pub(crate) enum ListCommand {
     ServiceRoleAttributes(ListArgs),
     /// Role attributes of edge routers
     EdgeRouterRoleAttributes(ListArgs),
+    /// Certificates of identities and routers: until when, by which authority, in which state
+    #[command(visible_alias = "certificates")]
+    Certs(ListArgs),
     /// How many there are of each
     Summary(ShowArgs),
     /// What belongs to an identity, or all identities
@@ -203,6 +206,7 @@ impl ListCommand {
             Self::EdgeRouterRoleAttributes(args) => {
                 role_attributes("edge-router-role-attributes", args).await
             }
+            Self::Certs(args) => certificates(args).await,
             Self::Summary(show) => summary(&show).await,
             Self::Identity(args) => args.run().await,
             Self::Service(args) => args.run().await,
@@ -263,6 +267,20 @@ async fn summary(args: &ShowArgs) -> Result<()> {
     }
     let grid = kinds::summary(answer.get("data").unwrap_or(&Value::Null));
     Ok(output::line(if args.csv { grid.csv() } else { grid.boxed() })?)
+}
+
+async fn certificates(args: ListArgs) -> Result<()> {
+    let session = Session::open(&args.show.api)?;
+    let answer = requests::list(&session, "certificates", args.filter.as_deref()).await?;
+    print(&answer, &args.show, kinds::certificates)?;
+    let items = answer.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for late in items.iter().filter(|c| c.get("state").and_then(Value::as_str) == Some("late")) {
+        let (name, until) = (output::cell(late.get("name")), output::cell(late.get("notAfter")));
+        eprintln!(
+            "WARN    the certificate of {name} is past three quarters of its life and not renewed; it ends at {until}"
+        );
+    }
+    Ok(())
 }
 
 async fn role_attributes(path: &str, args: ListArgs) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use hesper_client::diagnosis;
 use hesper_pki::{
     credentials::{Credentials, SharedCredentials},
     identity_file::IdentityFile,
@@ -143,6 +144,10 @@ impl LoginArgs {
             if known.fingerprints == shown.fingerprints {
                 return Ok(known);
             }
+            // While the CA is rotated the old one vouches for the new one.
+            if let Ok(vouched) = known.again(url, self.timeout()).await {
+                return Ok(vouched);
+            }
             output::line("The controller's certificate authority is NOT the one that was trusted before")?;
         }
         output::line("Untrusted certificate authority retrieved from server")?;
@@ -167,7 +172,8 @@ impl LoginArgs {
             }
         };
         let password = self.password(&username)?;
-        let client = Client::new(url, tls::ca_client(&authority.pem)?, self.timeout())?;
+        let client =
+            Client::new(url, tls::ca_client(&authority.pem)?, self.timeout())?.trusting(&authority.pem);
         let answer = client.login_by_password(&username, &password).await?;
         Ok((authority.pem, username, answer))
     }
@@ -175,12 +181,19 @@ impl LoginArgs {
     async fn by_certificate(&self, url: &Url, credentials: Credentials) -> Result<(String, String, Value)> {
         let ca = credentials.ca_pem.clone();
         let credentials = SharedCredentials::new(credentials);
-        let client = Client::new(url, tls::controller_client(credentials.clone()), self.timeout())?;
-        match client.login_by_certificate().await {
-            Ok(answer) => Ok((ca, String::new(), answer)),
-            Err(e) => match certificate_refusal(url, credentials).await {
+        let client =
+            Client::new(url, tls::controller_client(credentials.clone()), self.timeout())?.trusting(&ca);
+        let refused = match client.login_by_certificate().await {
+            Ok(answer) => return Ok((ca, String::new(), answer)),
+            Err(e) => e,
+        };
+        match diagnosis::diagnose(&[url.as_str().parse()?], &credentials).await {
+            Some(diagnosis) => {
+                bail!("the controller at {url} and the certificate do not go together: {diagnosis}")
+            }
+            None => match certificate_refusal(url, credentials).await {
                 Ok(Some(refusal)) => bail!("the controller at {url} refused the certificate: {refusal}"),
-                Ok(None) | Err(_) => Err(e),
+                Ok(None) | Err(_) => Err(refused),
             },
         }
     }

@@ -3,6 +3,7 @@
 //! The management verbs exist twice, as in OpenZiti: `hesper create …` and `hesper edge create …` are the same.
 
 mod advisor;
+mod authority;
 mod completion;
 mod config;
 mod create;

@@ -1,13 +1,16 @@
 //! `controller`, `router`, `quickstart`: the long-lived roles of the network itself.
 
-use super::login::first_line;
+use super::{authority::CaCommand, login::first_line};
 use crate::serve::{
     controller::{self, Init},
     quickstart, router,
 };
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
-use hesper_controller::home::DEFAULT_PORT;
+use hesper_controller::{
+    home::DEFAULT_PORT,
+    validity::{Span, Validities},
+};
 use hesper_router::{RunOptions, SessionRate};
 use rand::Rng as _;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -72,6 +75,12 @@ pub(crate) enum ControllerCommand {
     Init(InitArgs),
     /// Run the controller
     Run(RunControllerArgs),
+    /// Look after the certificate authority of a running controller
+    Ca {
+        /// What to do
+        #[command(subcommand)]
+        command: CaCommand,
+    },
 }
 
 /// Makes a controller.
@@ -102,6 +111,29 @@ pub(crate) struct RunControllerArgs {
     /// TCP address to listen on [default: loopback for a loopback address, else every interface]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    validities: ValidityArgs,
+}
+
+/// How long things are valid; what is not given is as in controller.json.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub(crate) struct ValidityArgs {
+    /// How long certificates are valid, 5s to 365d; they are renewed at half of it [default: 7d]
+    #[arg(long, value_name = "DURATION")]
+    leaf_validity: Option<Span>,
+    /// How long grants and passes are valid, 5s to 10m [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    grant_validity: Option<Span>,
+    /// How long session tokens are valid, 30m to 30d [default: 1d]
+    #[arg(long, value_name = "DURATION")]
+    session_validity: Option<Span>,
+}
+
+impl From<ValidityArgs> for Validities {
+    fn from(args: ValidityArgs) -> Self {
+        let ValidityArgs { leaf_validity, grant_validity, session_validity } = args;
+        Self { leaf_validity, grant_validity, session_validity }
+    }
 }
 
 impl ControllerCommand {
@@ -121,7 +153,8 @@ impl ControllerCommand {
                 };
                 controller::init(&init).await
             }
-            Self::Run(args) => controller::run(&args.home, args.listen).await,
+            Self::Run(args) => controller::run(&args.home, args.listen, args.validities.into()).await,
+            Self::Ca { command } => command.run().await,
         }
     }
 }
@@ -231,6 +264,8 @@ pub(crate) struct QuickstartArgs {
     /// Trust domain of every certificate [default: a random one]
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<String>,
+    #[command(flatten)]
+    validities: ValidityArgs,
     /// The router is called router-<INSTANCE>
     #[arg(long, value_name = "INSTANCE", default_value = "quickstart", value_parser = NonEmptyStringValueParser::new())]
     instance_id: String,
@@ -259,6 +294,7 @@ impl QuickstartArgs {
             router_port: self.router_port,
             administrator: self.administrator,
             trust_domain: self.trust_domain,
+            validities: self.validities.into(),
             instance_id: self.instance_id,
             no_router: self.no_router,
             max_session_rate: self.max_session_rate.unwrap_or_default(),

@@ -8,6 +8,7 @@ use crate::{
     serve::quickstart::{self, Options, Quickstart},
 };
 use anyhow::{Context as _, Result, bail, ensure};
+use hesper_controller::validity::Validities;
 use hesper_model::entity::Kind;
 use hesper_pki::{identity_file::IdentityFile, tls};
 use hesper_router::SessionRate;
@@ -52,6 +53,7 @@ impl Network {
             router_port: Some(0),
             administrator: Administrator::new("admin", &password),
             trust_domain: None,
+            validities: Validities::default(),
             instance_id: "demo".to_owned(),
             no_router: false,
             max_session_rate: SessionRate::default(),

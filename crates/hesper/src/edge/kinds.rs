@@ -105,6 +105,42 @@ pub(crate) fn summary(counts: &Value) -> Grid {
     Grid { headers: vec!["Entity Type", "Count"], rows: rows.collect() }
 }
 
+/// Certificates as rows.
+pub(crate) fn certificates(certificates: &[Value]) -> Grid {
+    const SHOWN: usize = 16;
+    let short = |e: &Value, field| cell(e.get(field)).chars().take(SHOWN).collect::<String>();
+    Grid {
+        headers: vec!["Role", "Name", "Serial", "Issuer CA", "Not After", "Days Left", "State"],
+        rows: certificates
+            .iter()
+            .map(|e| {
+                let name = match cell(e.get("name")) {
+                    none if none.is_empty() => cell(e.get("subjectId")),
+                    name => name,
+                };
+                vec![
+                    cell(e.get("role")),
+                    name,
+                    cell(e.get("serial")),
+                    short(e, "issuer"),
+                    cell(e.get("notAfter")),
+                    cell(e.get("daysLeft")),
+                    cell(e.get("state")),
+                ]
+            })
+            .collect(),
+    }
+}
+
+/// Certificate authorities as rows.
+pub(crate) fn authorities(cas: &[Value]) -> Grid {
+    let columns = ["sha256", "role", "issues", "notAfter", "certificates"];
+    Grid {
+        headers: vec!["SHA-256", "Role", "Issues", "Not After", "Certificates In Use"],
+        rows: cas.iter().map(|ca| columns.map(|field| cell(ca.get(field))).to_vec()).collect(),
+    }
+}
+
 /// Role attributes as rows.
 pub(crate) fn role_attributes(attributes: &[Value]) -> Grid {
     Grid { headers: vec!["Role Attribute"], rows: attributes.iter().map(|a| vec![cell(Some(a))]).collect() }

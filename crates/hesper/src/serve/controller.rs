@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use hesper_controller::{
     Controller, Running, StartOptions,
     home::{self, InitOptions, Settings},
+    validity::Validities,
 };
 use std::{
     net::SocketAddr,
@@ -57,9 +58,9 @@ pub(crate) async fn init(init: &Init) -> Result<()> {
 ///
 /// # Errors
 /// It cannot start, or failed while it ran.
-pub(crate) async fn run(home: &Path, listen: Option<SocketAddr>) -> Result<()> {
+pub(crate) async fn run(home: &Path, listen: Option<SocketAddr>, validities: Validities) -> Result<()> {
     let mut stop = Stop::catch()?;
-    let running = start(home, listen).await?;
+    let running = start(home, listen, validities).await?;
     output::line(format_args!("ready controller={}", authority(&running)))?;
     let failed = tokio::select! {
         () = stop.asked() => None,
@@ -76,7 +77,11 @@ pub(crate) async fn run(home: &Path, listen: Option<SocketAddr>) -> Result<()> {
 ///
 /// # Errors
 /// It cannot start.
-pub(crate) async fn start(home: &Path, listen: Option<SocketAddr>) -> Result<Running> {
+pub(crate) async fn start(
+    home: &Path,
+    listen: Option<SocketAddr>,
+    validities: Validities,
+) -> Result<Running> {
     let listen = match listen {
         Some(listen) => listen,
         None => {
@@ -84,7 +89,7 @@ pub(crate) async fn start(home: &Path, listen: Option<SocketAddr>) -> Result<Run
             listen_address(&settings.ctrl_address, settings.ctrl_port)
         }
     };
-    Ok(Controller::start(home, StartOptions { listen }).await?)
+    Ok(Controller::start(home, StartOptions { listen, validities }).await?)
 }
 
 /// Reads `controller.json`.

@@ -8,7 +8,7 @@
 use super::{Stop, controller, host_port, listen_address};
 use crate::{cli::serve::Administrator, output};
 use anyhow::{Context, Result, bail};
-use hesper_controller::{bootstrap, home};
+use hesper_controller::{bootstrap, home, validity::Validities};
 use hesper_pki::files;
 use hesper_router::{Router, RouterHome, RunOptions, SessionRate};
 use std::{
@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) administrator: Administrator,
     /// The trust domain; none = a random one.
     pub(crate) trust_domain: Option<String>,
+    /// How long things are valid.
+    pub(crate) validities: Validities,
     /// The router is called `router-<instance>`.
     pub(crate) instance_id: String,
     /// No router.
@@ -125,7 +127,7 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
     let settings = controller::settings(&controller_home)?;
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
-    let controller = controller::start(&controller_home, Some(listen)).await?;
+    let controller = controller::start(&controller_home, Some(listen), options.validities).await?;
     let mut started = Quickstart { controller, router: None, generated_password };
     let name = format!("router-{}", options.instance_id);
     let token = bootstrap::quickstart_defaults(&started.controller, &name).await?;
