@@ -35,15 +35,11 @@ impl Sessions {
         Some(up)
     }
 
-    /// That link is down; those who can no longer reach each other are told.
+    /// That link is down. Nobody is told: it says nothing about who is behind it, who may be back in a moment. Nodes find out
+    /// end to end, and the controller hears of it.
     pub(crate) fn link_down(&self, ix: RouterIx, epoch: u64) {
-        let attached = self.attached();
-        self.links.down(ix, epoch);
-        let cut = self.plane.table_mut().link_down(ix, epoch).unwrap_or_default();
-        for (here, there) in cut {
-            attached.tell(&[here], &gone_from_here(there));
-        }
-        drop(attached);
+        self.links().down(ix, epoch);
+        self.plane().table_mut().link_down(ix, epoch);
         self.bump();
     }
 

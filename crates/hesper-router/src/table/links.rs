@@ -91,21 +91,14 @@ impl Table {
         }
     }
 
-    /// The link's connection ended; its pairs stay until their passes end. Returns each session here with each tag that it can
-    /// no longer reach; `None` if another connection has replaced this one.
-    pub(crate) fn link_down(&mut self, ix: RouterIx, epoch: u64) -> Option<Vec<(Tag, Tag)>> {
-        self.link(ix, epoch)?;
-        self.release_address(Source::Link(ix));
-        let mut cut = BTreeSet::new();
-        for (here, passes) in &self.links.get(ix.0 as usize)?.inbound {
-            for pass in passes.iter().filter_map(|(_, key)| self.passes.get(key)) {
-                let there = if pass.a == *here { pass.b } else { pass.a };
-                if self.is_attached(*here) && !self.reaches(*here, there) {
-                    cut.insert((*here, there));
-                }
-            }
+    /// The link's connection ended; its pairs stay until their passes end, and may take other ways. False: another connection has
+    /// replaced this one.
+    pub(crate) fn link_down(&mut self, ix: RouterIx, epoch: u64) -> bool {
+        let current = self.link(ix, epoch).is_some();
+        if current {
+            self.release_address(Source::Link(ix));
         }
-        Some(cut.into_iter().collect())
+        current
     }
 
     /// Has this link carried packets since this was last asked?
@@ -152,14 +145,6 @@ impl Table {
         let link = up.min_by_key(|l| (l.absent.contains(&to), l.draining))?;
         link.mark_used();
         link.place
-    }
-
-    fn reaches(&self, from: Tag, to: Tag) -> bool {
-        let pair = self.pairs.get(&Pair::new(from, to));
-        let up = |ix: RouterIx| self.links.get(ix.0 as usize).is_some_and(|l| l.place.is_some());
-        pair.is_some_and(|p| {
-            p.direct > 0 && self.is_attached(to) || p.over.iter().any(|w| w.to == to && up(w.link))
-        })
     }
 
     fn link(&self, ix: RouterIx, epoch: u64) -> Option<&Link> {

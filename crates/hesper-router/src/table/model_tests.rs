@@ -260,7 +260,7 @@ fn apply_to_links(op: Op, table: &mut Table, model: &mut Model, now: u64, epoch:
         Op::LinkDown { link: l, old } => {
             let ix = link(table, l);
             let said = model.links[usize::from(l)].epoch.wrapping_sub(u64::from(old));
-            assert_eq!(table.link_down(ix, said).is_some(), !old);
+            assert_eq!(table.link_down(ix, said), !old);
             if !old {
                 model.links[usize::from(l)].port = None;
             }

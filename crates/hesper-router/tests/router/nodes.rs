@@ -1,6 +1,6 @@
 //! The node's half as it ships (hesper-overlay) against the router.
 
-use crate::world::{ROUTER, ROUTER_TAG, SECRET, World, issue, now, within};
+use crate::world::{OTHER, ROUTER, SECRET, World, issue, now, within};
 use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
 use hesper_overlay::{
     attach::AttachTarget,
@@ -17,10 +17,10 @@ use std::time::Duration;
 
 fn target(world: &World, session: Tag) -> AttachTarget {
     AttachTarget {
-        router_id: ROUTER.into(),
-        name: "router one".into(),
+        router_id: world.id.into(),
+        name: world.id.into(),
         addresses: vec![world.addr.to_string()],
-        tag: ROUTER_TAG,
+        tag: world.tag,
         knock_key_id: session.0,
         knock_key: knock::derive(&SECRET, session.0),
     }
@@ -44,11 +44,12 @@ async fn wait_attached(node: &Node, wanted: bool) {
     within("the attachment", states.wait_for(|s| s.iter().any(|a| a.attached) == wanted)).await.unwrap();
 }
 
-fn pass(world: &World, id: &str, a: Tag, b: Tag, cnf: &str) -> Pass {
-    let paths = vec![vec![EdgeRouterId::new(ROUTER)]];
+fn pass(world: &World, id: &str, a: Tag, b: Tag, cnf: &str, path: &[&str]) -> Pass {
+    let paths = vec![path.iter().map(|r| EdgeRouterId::new(*r)).collect()];
     let (iat, exp) = (now(), now() + 300);
     let claims = PassClaims { jti: id.into(), a, b, paths, cnf: cnf.into(), iat, exp };
-    Pass { peer: b, purpose: "t".into(), token: world.sign(&claims), paths: vec![vec![ROUTER.into()]], exp }
+    let paths = vec![path.iter().map(|r| (*r).into()).collect()];
+    Pass { peer: b, purpose: "t".into(), token: world.sign(&claims), paths, exp }
 }
 
 #[tokio::test]
@@ -58,11 +59,11 @@ async fn nodes_attach_open_their_pair_and_reach_each_other_also_after_a_restart_
     let (dialer, credentials) = node(&world, "a", a);
     let cnf = credentials.current().spki_sha256.clone();
     wait_attached(&dialer, true).await;
-    let early = dialer.present(pass(&world, "p", a, b, &cnf)).await;
+    let early = dialer.present(pass(&world, "p", a, b, &cnf, &[ROUTER])).await;
     assert_eq!(early, Err(PassError::PeerNotAttached));
     let (binder, _) = node(&world, "b", b);
     wait_attached(&binder, true).await;
-    dialer.present(pass(&world, "q", a, b, &cnf)).await.unwrap();
+    dialer.present(pass(&world, "q", a, b, &cnf, &[ROUTER])).await.unwrap();
     let id = IdentityId::new("b");
     let peer = within("the peer", dialer.connect_peer(&id, b)).await.unwrap();
     assert!(peer.is_usable());
@@ -78,4 +79,32 @@ async fn nodes_attach_open_their_pair_and_reach_each_other_also_after_a_restart_
     world.wait_for("the pair, opened again", "hesper_router_open_pairs", |n| n == 1).await;
     world.wait_for("its traffic", "hesper_router_packets_forwarded_total", |n| n > 0).await;
     assert!(peer.is_usable(), "the end-to-end connection has not noticed");
+}
+
+#[tokio::test]
+async fn nodes_at_two_routers_reach_each_other_over_the_link_also_after_either_router_was_killed() {
+    let (mut one, mut two) = World::two().await;
+    let (a, b) = (Tag(*b"dialer-a"), Tag(*b"binder-b"));
+    let (dialer, credentials) = node(&one, "a", a);
+    let cnf = credentials.current().spki_sha256.clone();
+    let (binder, _) = node(&two, "b", b);
+    for node in [&dialer, &binder] {
+        wait_attached(node, true).await;
+    }
+    dialer.present(pass(&one, "p", a, b, &cnf, &[ROUTER, OTHER])).await.unwrap();
+    let peer = within("the peer", dialer.connect_peer(&IdentityId::new("b"), b)).await.unwrap();
+    assert!(peer.is_usable());
+    for world in [&one, &two] {
+        assert!(world.metric("hesper_router_packets_forwarded_total").await > 0, "{}", world.id);
+    }
+    for (which, node) in [(&mut one, &dialer), (&mut two, &binder)] {
+        which.router = None;
+        wait_attached(node, false).await;
+        which.start_router().await;
+        wait_attached(node, true).await;
+        which.linked(1).await;
+        which.wait_for("the pair, opened again", "hesper_router_open_pairs", |n| n == 1).await;
+        which.wait_for("its traffic", "hesper_router_packets_forwarded_total", |n| n > 0).await;
+        assert!(peer.is_usable(), "the end-to-end connection has not noticed {}'s death", which.id);
+    }
 }
