@@ -11,6 +11,7 @@ use hesper_proto::{
     overlay::{Ping, from_node, from_router},
 };
 use std::time::Duration;
+use tokio::time::sleep;
 
 const A: &[u8; 8] = b"dialer-a";
 const B: &[u8; 8] = b"binder-b";
@@ -145,8 +146,13 @@ async fn peers_of_a_session_hear_when_its_identity_attaches_as_another_one() {
 async fn a_router_that_is_no_longer_named_keeps_its_link_for_a_while() {
     let (mut one, two, a, mut b) = apart().await;
     one.name_peers(vec![]);
-    // Told, and a second more for the sweep.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let kept = one.home.path().join("state.json");
+    within("the controller's word", async {
+        while std::fs::read_to_string(&kept).unwrap().contains(OTHER) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     one.linked(1).await;
     a.send(&b, "still here").await;
     assert_eq!(b.receive().await, "still here");
