@@ -5,6 +5,7 @@
 
 mod conversation;
 mod pulse;
+mod tend;
 
 use crate::{
     control::heard,
@@ -20,7 +21,7 @@ use conversation::{Answered, Talk, hear, read_all, say};
 use hesper_model::id::Tag;
 use hesper_pki::tls;
 use hesper_proto::overlay::{AttachHello, from_node, from_router};
-use pulse::{Beat, Pulse, Seen};
+use pulse::Pulse;
 use quinn::{ConnectionId, RecvStream};
 use rand::Rng;
 use std::{
@@ -37,11 +38,6 @@ use tokio::{
 
 /// How long a message to a router may take to be written.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long nothing may have gone by a draining router before it is left: what is under way arrives.
-const LEAVE_AFTER: Duration = Duration::from_secs(1);
-/// How often a changed round trip is published, and from which change on (a quarter, and at least this).
-const RTT_EVERY: Duration = Duration::from_secs(5);
-const RTT_CHANGE: Duration = Duration::from_millis(1);
 /// First and longest pause between attempts; each is drawn between zero and the bound (full jitter).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Orders that may wait for one router.
@@ -360,54 +356,6 @@ impl Task {
             }
             next = self.look(&mut line, &mut talk).await?;
         }
-    }
-
-    /// Is the router there, how far away is it, and is it time to leave it? Returns how soon to look again.
-    async fn look(&mut self, line: &mut RouterLine, talk: &mut Talk) -> Result<Duration, AttachError> {
-        let now = StdInstant::now();
-        let carried = self.node.socket.carried(self.slot);
-        let rtt = line.connection.rtt();
-        let (beats, next) = line.pulse.look(now, Seen { heard: heard(&line.connection), carried, rtt });
-        self.act(beats, talk).await?;
-        self.publish_rtt(now, rtt);
-        self.leave_early(now, carried)?;
-        Ok(next)
-    }
-
-    async fn act(&mut self, beats: Vec<Beat>, talk: &mut Talk) -> Result<(), AttachError> {
-        for beat in beats {
-            match beat {
-                Beat::Ping => talk.ping().await?,
-                Beat::Silent => self.stand(Standing::Down),
-                Beat::Alive if self.is_draining() => self.stand(Standing::Draining),
-                Beat::Alive => self.stand(Standing::Up),
-                Beat::GiveUp => return Err(AttachError::Silent),
-            }
-        }
-        Ok(())
-    }
-
-    fn is_draining(&self) -> bool {
-        *self.status.borrow() == Status::Draining
-    }
-
-    fn publish_rtt(&mut self, now: StdInstant, rtt: Duration) {
-        let Status::Attached(old) = *self.status.borrow() else { return };
-        let change = rtt.abs_diff(old);
-        if change >= RTT_CHANGE.max(old / 4) && now >= self.rtt_at + RTT_EVERY {
-            self.rtt_at = now;
-            self.status.send_replace(Status::Attached(rtt));
-            self.node.attachments_changed();
-        }
-    }
-
-    /// A draining router that no peer uses any more is left, so that its drain ends early; unless it is our only one.
-    fn leave_early(&mut self, now: StdInstant, carried: u64) -> Result<(), AttachError> {
-        let (used, another) = self.node.socket.read(|t| (t.is_used(self.slot), t.is_any_up_but(self.slot)));
-        if !self.is_draining() || used || !another || carried != self.carried {
-            (self.carried, self.unused_since) = (carried, now);
-        }
-        if now >= self.unused_since + LEAVE_AFTER { Err(AttachError::Left) } else { Ok(()) }
     }
 
     /// What the router can do for peers from now on; those who use it learn of a change.

@@ -344,3 +344,7 @@ async fn keep_time(node: Arc<Inner>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;
