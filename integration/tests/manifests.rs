@@ -82,6 +82,8 @@ fn files_create_change_and_prune_and_a_second_apply_has_nothing_to_do() {
         "{}",
         kept.stderr
     );
+    let dry = policy(&stack, &["apply", &file, "--dry-run", "-j"]).ok().json();
+    assert_eq!(dry["keptWithoutPrune"][1], "identity 'web/1'");
     let told = policy(&stack, &["diff", &file, "--prune"]).ok().stdout;
     assert_eq!(
         told,

@@ -243,6 +243,7 @@ fn others() -> Vec<Case> {
         1, ["policy", "diff", "empty", "-i", "stranger"] => ["no login 'stranger'", "hesper edge login"];
         2, ["policy", "apply"] => ["<FILE|DIR>"];
         2, ["policy", "apply", "-"] => ["give --yes or --dry-run"];
+        2, ["policy", "apply", "empty", "-j"] => ["give --yes or --dry-run"];
         2, ["policy", "apply", "empty", "--yes", "--dry-run"] => ["cannot be used with"];
         1, ["policy", "apply", "text", "--yes"] => ["text:1:1: a document must be a mapping"];
         1, ["policy", "apply", "nowhere.yaml", "--yes"] => ["cannot read nowhere.yaml"];
@@ -323,7 +324,7 @@ pub(crate) fn long_lived() -> Vec<Case> {
         2, ["tunnel", "proxy", "-i", "text", "web"] => ["'web' is not SERVICE:PORT"];
         2, ["tunnel", "proxy", "-i", "text", "web:70000"] => ["'web:70000'"];
         2, ["tunnel", "proxy", "-i", "text", ":80"] => ["':80'"];
-        2, ["tunnel", "proxy", "-i", "text", "web:53:udp"] => ["UDP is not carried"];
+        2, ["tunnel", "proxy", "-i", "text", "web:53:icmp"] => ["SERVICE:PORT:tcp or SERVICE:PORT:udp"];
         2, ["tunnel", "proxy", "-i", "text", "web:0", "--bind", "nowhere"] => ["nowhere"];
         1, ["tunnel", "proxy", "-i", "text", "web:$TCP"] => ["cannot listen on 127.0.0.1:$TCP for service 'web'"];
         1, ["tunnel", "proxy", "-i", "text", "web:0"] => ["text is not an identity file"];

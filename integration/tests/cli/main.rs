@@ -392,4 +392,7 @@ fn completions_know_the_commands() {
     let asked = "source complete.bash; COMP_WORDS=(hesper create ''); COMP_CWORD=2; _hesper hesper '' create; echo \"${COMPREPLY[@]}\"";
     let offered = stack.script(asked).ok().stdout;
     assert!(offered.contains("identity") && offered.contains("service-policy"), "{offered}");
+    let asked = "source complete.bash; COMP_WORDS=(hesper policy ''); COMP_CWORD=2; _hesper hesper '' policy; echo \"${COMPREPLY[@]}\"";
+    let offered = stack.script(asked).ok().stdout;
+    assert!(["check", "diff", "apply", "export"].iter().all(|word| offered.contains(word)), "{offered}");
 }

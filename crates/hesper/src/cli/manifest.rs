@@ -183,9 +183,17 @@ impl DiffArgs {
 impl ApplyArgs {
     async fn run(self) -> Result<()> {
         let json = self.api.output_json;
-        if !self.yes && !self.dry_run && self.files.files.iter().any(|f| f.as_os_str() == "-") {
-            let why = "standard input holds the file and cannot confirm it too: give --yes or --dry-run";
-            bail!(UsageError(why.into()));
+        if !self.yes && !self.dry_run {
+            let why = if self.files.files.iter().any(|f| f.as_os_str() == "-") {
+                "standard input holds the file and cannot confirm it too: give --yes or --dry-run"
+            } else if json {
+                "with -j nobody is asked: give --yes or --dry-run"
+            } else {
+                ""
+            };
+            if !why.is_empty() {
+                bail!(UsageError(why.into()));
+            }
         }
         let session = Session::open(&self.api)?;
         let Prepared { manifest, snapshot, plan, tests } =

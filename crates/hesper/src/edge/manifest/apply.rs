@@ -37,6 +37,7 @@ pub(crate) async fn run(
         output::json(&json!({ "changes": work.told, "notDone": [] }))?;
     } else {
         output::line(format_args!("done: {}", report::count(plan.changes.len(), "change")))?;
+        report::left(plan);
     }
     let new = plan.changes.iter().filter(|c| needs_token(c)).count();
     if without_token && new > 0 {

@@ -117,12 +117,17 @@ pub(crate) fn plan(plan: &Plan, manifest: &Manifest, report: &Report, json: bool
     } else {
         proposed(plan, report)?;
     }
+    left(plan);
+    Ok(())
+}
+
+/// Says what pruning would delete.
+pub(crate) fn left(plan: &Plan) {
     if !plan.left.is_empty() {
         let left: Vec<String> = plan.left.iter().map(ToString::to_string).collect();
         let text = format!("hint: no longer declared, and kept without --prune: {}", left.join(", "));
         eprintln!("{}", one_line(&text));
     }
-    Ok(())
 }
 
 /// Every change with its fields, and how many there are.
