@@ -15,16 +15,19 @@
 //!   [`StackOptions`]: with several routers, each behind a link, with settings of the controller.
 //! - [`Link`]: a bad network before a router: [`Faults`] that change while it runs, partitions, NAT rebinding, hostile routers.
 //! - [`Oracle`]: a server and a client that know at once when a byte is lost, doubled or changed, and how long nothing came.
+//! - [`hostile`]: a node that speaks the protocols and decides itself what it shows to whom.
 //! - [`Process`]: a running program. Ends with its guard. A test **fails** when one of ours logged at level ERROR or
 //!   panicked, unless [`Process::forgive`] said so; when a test fails, the last lines of its processes are printed.
 //! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps.
-//! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`.
+//! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`;
+//!   [`search`]: words in packets and in the memory of a process.
 //! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`] (OpenTelemetry): the real peers. `cargo xtask test` installs them.
 //!
 //! The tests use `target/<profile>/hesper` (or `$HESPER_BIN`), which `cargo test` does not rebuild:
 //! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
 
 pub mod binaries;
+pub mod hostile;
 pub mod http;
 mod link;
 mod netns;
@@ -34,6 +37,7 @@ mod ports;
 mod process;
 mod prometheus;
 pub mod python;
+pub mod search;
 pub mod sockets;
 mod stack;
 mod wait;
