@@ -300,11 +300,13 @@ impl Sessions {
         let mut attached = self.attached();
         for (tag, session) in &mut attached.sessions {
             let place = place_of(&session.connection);
-            // Only a change counts: a session whose address another one has taken must not take it back.
+            // Only a change counts: a session whose address another one has taken must not take it from there.
             if place != session.seen {
                 session.seen = place;
                 self.plane.table_mut().moved(*tag, session.epoch, place);
                 tracing::debug!(%tag, "a session's address changed");
+            } else {
+                self.take_back(*tag, session.epoch, place);
             }
             let look = session.silence.look(signs(&session.connection));
             if look == Look::Silent {
@@ -316,6 +318,15 @@ impl Sessions {
                 session.quiet = quiet;
                 self.plane.table_mut().set_quiet(*tag, session.epoch, quiet);
             }
+        }
+    }
+
+    /// QUIC follows a packet to a new address before that is proven. Whoever sends copies of one session's packets from the address of
+    /// another makes the first a guest there until its own next packet; the host must not pay for it.
+    fn take_back(&self, tag: Tag, epoch: u64, place: Place) {
+        let homeless = self.plane.table().is_homeless(tag);
+        if homeless && self.plane.table_mut().stayed(tag, epoch, place) {
+            tracing::debug!(%tag, "a session has its address back");
         }
     }
 

@@ -183,6 +183,21 @@ impl Table {
         }
     }
 
+    /// The session is still seen at `place`, which another one may have taken for a while: it takes it back when it is free.
+    pub(crate) fn stayed(&mut self, tag: Tag, epoch: u64, place: Place) -> bool {
+        let homeless = self.sessions.get(&tag).is_some_and(|s| s.epoch == epoch && s.place.is_none());
+        let back = homeless && !self.by_address.contains_key(&place.address);
+        if back {
+            self.take_address(Source::Session(tag), place);
+        }
+        back
+    }
+
+    /// Has another one taken the address of this session?
+    pub(crate) fn is_homeless(&self, tag: Tag) -> bool {
+        self.sessions.get(&tag).is_some_and(|s| s.place.is_none())
+    }
+
     /// The session has not been heard of lately, or is heard of again.
     pub(crate) fn set_quiet(&mut self, tag: Tag, epoch: u64, quiet: bool) {
         if let Some(session) = self.sessions.get_mut(&tag).filter(|s| s.epoch == epoch) {

@@ -81,6 +81,20 @@ fn an_address_change_is_followed_and_the_old_address_is_a_stranger() {
 }
 
 #[test]
+fn an_address_that_another_one_took_comes_back_when_it_is_free() {
+    let mut t = table();
+    assert!(!t.is_homeless(B) && !t.stayed(B, 2, at(2)), "it has its address");
+    assert!(t.moved(A, 1, at(2)), "a copy of A's packet came from B's address");
+    assert!(t.is_homeless(B) && !t.stayed(B, 2, at(2)), "A is there");
+    assert_eq!(route(&t, 1, B), Route::Drop(DropReason::UnknownSource));
+    assert!(t.moved(A, 1, at(1)), "A's own next packet");
+    assert!(!t.stayed(B, 1, at(2)), "an older connection has no say");
+    assert!(t.stayed(B, 2, at(2)));
+    assert_eq!(route(&t, 1, B), Route::To(at(2)));
+    assert_eq!(route(&t, 2, A), Route::To(at(1)));
+}
+
+#[test]
 fn a_session_that_attaches_anew_replaces_the_old_one() {
     let mut t = table();
     t.attach(B, 5, at(6));
