@@ -2,7 +2,7 @@
 //! that it can do is to lose packets.
 
 use hesper_integration::{
-    Faults, Oracle, Plan, Process, Stack, StackOptions, Tamper,
+    Oracle, Plan, Process, Stack, StackOptions, Tamper,
     hostile::{Ask, HostileNode, open},
     search::{Needle, found_in, found_in_memory},
     wait_until,
@@ -49,7 +49,7 @@ fn echo() -> SocketAddr {
 /// A client and a host with names that stand nowhere else, and a service between them.
 struct Mesh {
     names: [String; 3],
-    _host: Process,
+    host: Process,
     proxy: Process,
     stack: Stack,
 }
@@ -66,7 +66,7 @@ impl Mesh {
         let mut hosting = stack.tunnel("host", &["host", "-i", &files[0]]);
         hosting.wait_for_line("it hosts", PATIENCE, |l| l.contains("service bound").then_some(()));
         let proxy = stack.tunnel("proxy", &["proxy", "-i", &files[1], &format!("{service}:0")]);
-        Self { names, _host: hosting, proxy, stack }
+        Self { names, host: hosting, proxy, stack }
     }
 
     fn service(&self) -> SocketAddr {
@@ -127,10 +127,10 @@ fn a_router_that_flips_replays_and_cross_delivers_only_loses_packets() {
     // A stream of another client, so that there is somebody to deliver to.
     let bystander = oracle.transfer(mesh.service(), Plan::until_stopped().rate(100_000).seed(2));
     let link = mesh.stack.link();
-    for (seed, share) in [(1, 0.02), (2, 0.1)] {
+    for (seed, share) in [(1, 0.02), (2, 0.05)] {
         link.tamper(Tamper::hostile(seed, share));
         let before = link.counters();
-        let report = oracle.transfer(mesh.service(), Plan::bytes(2 << 20).seed(seed)).finish(PATIENCE);
+        let report = oracle.transfer(mesh.service(), Plan::bytes(1 << 20).seed(seed)).finish(PATIENCE);
         let after = link.counters();
         println!("{share} of each evil: {report}");
         assert!(after.let_through - before.let_through > after.tampered - before.tampered + 100, "{after:?}");
@@ -140,7 +140,7 @@ fn a_router_that_flips_replays_and_cross_delivers_only_loses_packets() {
     // The router cut the handshakes of nobody short, either: a new stream, and the two nodes as attached as before.
     oracle.transfer(mesh.service(), Plan::bytes(100_000)).finish(PATIENCE);
     assert_eq!(oracle.accepted(), 4, "no stream came into being that nobody opened");
-    for process in [&mesh._host, &mesh.proxy] {
+    for process in [&mesh.host, &mesh.proxy] {
         assert!(!process.said("rejected"), "{:?}", process.lines());
     }
 }
@@ -194,7 +194,6 @@ fn a_router_that_lets_everybody_through_opens_no_stream_that_the_binder_refuses(
         let mut back = [0; 2];
         timeout(PATIENCE, stream.read_exact(&mut back)).await.expect("in time").expect("an echo");
         assert_eq!(&back, b"hi");
-        assert_eq!(stack.link().faults(hesper_integration::Way::ToClient), Faults::default());
     });
     assert_eq!(host.lines().iter().filter(|line| line.contains("dial rejected")).count(), 7);
 }
