@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-tunnel", 3),
     ("hesper", 4),
     ("hesper-bench", 4),
+    ("hesper-fuzz-targets", 4),
     ("hesper-integration", 4),
     ("xtask", 4),
     // Programs of users: on top of the SDK like anybody's.
@@ -170,6 +171,8 @@ fn a_directory_has_the_name_of_its_crate() {
             Path::new("crates").join(&package.name),
             Path::new("examples").join(&package.name),
             PathBuf::from(short),
+            // Inside the workspace of the fuzzers that run it.
+            Path::new("integration").join(short.replace('-', "/")),
         ];
         if !expected.iter().any(|allowed| allowed == place) {
             findings.push(format!("{} is in {}", package.name, place.display()));
