@@ -1,13 +1,16 @@
 //! One request to a target and its answer back: resolve, dial, send, stream.
 
 use super::{
-    Body, Failure, Shared,
+    Body, BoxError, Failure, Shared,
     body::{EndsConnection, timed},
     headers,
 };
 use crate::{Dialer, app_data::AppData};
+use bytes::Bytes;
 use hesper_sdk::DialOptions;
-use http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
+use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
+use http_body::Body as _;
+use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, time::Duration};
@@ -27,22 +30,75 @@ pub(super) async fn forward<D: Dialer>(
     client: SocketAddr,
 ) -> Result<Response<Body>, Failure> {
     let deadline = headers::scrape_timeout(request.headers()).map(|t| Instant::now() + t);
-    let request = toward_target(request)?;
-    let authority = request.1;
-    let stream = dial(shared, &authority, 80, deadline, client).await?;
+    let (request, authority) = toward_target(request)?;
+    let exchange = Exchange { shared, authority, deadline, client };
+    // A question without a body may be asked again when its host was lost before it answered (RFC 9110 §9.2.2): another host of the
+    // service may be there.
+    if matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream() {
+        let head = request.into_parts().0;
+        let again = || Request::from_parts(head.clone(), Empty::<Bytes>::new());
+        return match exchange.run(again()).await {
+            Err(Lost { before_answer: true, failure }) => {
+                tracing::debug!(reason = %failure, "asked again");
+                exchange.run(again()).await.map_err(|lost| lost.failure)
+            }
+            other => other.map_err(|lost| lost.failure),
+        };
+    }
+    exchange.run(request).await.map_err(|lost| lost.failure)
+}
 
-    let handshake = http1::Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|e| broken(&authority, &e))?;
-    let connection = EndsConnection(tokio::spawn(connection).abort_handle());
-    let head_until = deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
-    let answer = match timeout_at(head_until, sender.send_request(request.0)).await {
-        Ok(answer) => answer.map_err(|e| broken(&authority, &e))?,
-        Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time"))),
-    };
+/// Where one request goes.
+struct Exchange<'a, D> {
+    shared: &'a Shared<D>,
+    authority: Authority,
+    deadline: Option<Instant>,
+    client: SocketAddr,
+}
+
+/// A request that got no answer.
+struct Lost {
+    failure: Failure,
+    /// The stream was open, and ended without a byte of an answer.
+    before_answer: bool,
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Self {
+        Self { failure, before_answer: false }
+    }
+}
+
+impl<D: Dialer> Exchange<'_, D> {
+    async fn run<B>(&self, request: Request<B>) -> Result<Response<Body>, Lost>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self { authority, deadline, .. } = self;
+        let stream = dial(self.shared, authority, 80, *deadline, self.client).await?;
+        let builder =
+            http1::Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = builder.map_err(|e| broken(authority, &e))?;
+        let connection = EndsConnection(tokio::spawn(connection).abort_handle());
+        let head_until = deadline.unwrap_or_else(|| Instant::now() + HEAD_TIMEOUT);
+        let answer = match timeout_at(head_until, sender.send_request(request)).await {
+            Ok(answer) => answer.map_err(|e| broken(authority, &e))?,
+            Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time")).into()),
+        };
+        Ok(passed_on(answer, *deadline, connection))
+    }
+}
+
+fn passed_on(
+    answer: Response<Incoming>,
+    deadline: Option<Instant>,
+    connection: EndsConnection,
+) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     let version = std::mem::replace(&mut head.version, http::Version::HTTP_11);
     headers::pass_on(&mut head.headers, version);
-    Ok(Response::from_parts(head, timed(body, deadline, connection)))
+    Response::from_parts(head, timed(body, deadline, connection))
 }
 
 /// Opens a stream to what an authority stands for.
@@ -98,12 +154,21 @@ fn without_userinfo(authority: &Authority) -> Result<Authority, Failure> {
     host.parse().map_err(|_| Failure::BadRequest(format!("'{host}' is no host and port")))
 }
 
-fn broken(authority: &Authority, error: &hyper::Error) -> Failure {
+/// Has the stream ended (and not: brought something that is no HTTP, by which no other host will do better)?
+fn is_loss(error: &(dyn std::error::Error + 'static)) -> bool {
+    let ended = match error.downcast_ref::<hyper::Error>() {
+        Some(http) => http.is_incomplete_message() || http.is_closed(),
+        None => error.is::<std::io::Error>(),
+    };
+    ended || error.source().is_some_and(is_loss)
+}
+
+fn broken(authority: &Authority, error: &hyper::Error) -> Lost {
     let mut reason = format!("'{authority}' gave no usable answer: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         reason = format!("{reason}: {cause}");
         source = cause.source();
     }
-    Failure::Target(reason)
+    Lost { failure: Failure::Target(reason), before_answer: is_loss(error) }
 }

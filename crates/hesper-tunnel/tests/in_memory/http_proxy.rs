@@ -233,6 +233,7 @@ async fn a_target_that_breaks_off_is_502() {
     let mut targets = world.target();
     let target = tokio::spawn(async move {
         drop(targets.recv().await);
+        drop(targets.recv().await);
         let mut stream = targets.recv().await.expect("a stream");
         stream.write_all(b"SSH-2.0-OpenSSH\r\n").await.expect("answer");
         stream
@@ -246,6 +247,37 @@ async fn a_target_that_breaks_off_is_502() {
             "{answer}"
         );
     }
+    target.await.expect("target");
+}
+
+#[tokio::test]
+async fn a_scrape_whose_host_is_lost_before_it_answered_is_asked_of_another() {
+    let world = World::new().await;
+    let mut targets = world.target();
+    let target = tokio::spawn(async move {
+        let mut lost = targets.recv().await.expect("a stream");
+        let asked = head(&mut lost).await;
+        drop(lost);
+        let mut other = targets.recv().await.expect("another stream");
+        assert_eq!(head(&mut other).await, asked);
+        other.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup").await.expect("answer");
+        // Not what changes something, nor what was answered in part.
+        drop(targets.recv().await);
+        let mut partly = targets.recv().await.expect("a stream");
+        head(&mut partly).await;
+        partly.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await.expect("answer");
+        drop(partly);
+        assert!(targets.try_recv().is_err());
+    });
+    let answer = world.get("http://metrics/metrics", "").await;
+    assert!(status(&answer) == "200" && answer.ends_with("up"), "{answer}");
+    let post = world.exchange("POST http://metrics/metrics HTTP/1.1\r\nHost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(status(&post), "502", "{post}");
+    let mut tcp = world.connect().await;
+    tcp.write_all(b"GET http://metrics/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+    let mut answer = Vec::new();
+    let _cut = tcp.read_to_end(&mut answer).await;
+    assert!(answer.ends_with(b"half"), "{answer:?}");
     target.await.expect("target");
 }
 
