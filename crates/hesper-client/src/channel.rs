@@ -72,7 +72,9 @@ impl ControlChannel {
     /// connection of its own is made, which takes a second. See [`crate::diagnosis`].
     pub async fn diagnose(&self, status: &Status) -> Option<Diagnosis> {
         let connected = connect_error(status).is_none_or(|e| matches!(e, ConnectError::Tls { .. }));
-        if !connected || !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal) {
+        // A connection may be older than the refusal of its certificate, which is then told by the controller's word alone.
+        let perhaps = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Unauthenticated];
+        if !connected || !perhaps.contains(&status.code()) {
             return None;
         }
         diagnosis::diagnose(&self.controllers.urls, &self.controllers.credentials).await
