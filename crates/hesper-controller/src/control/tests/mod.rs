@@ -1,5 +1,6 @@
 //! The gRPC services over loopback, with a store on disk; only TLS is left out: a layer puts the caller in.
 
+mod scale;
 mod world;
 
 use super::{

@@ -1,0 +1,111 @@
+//! What a change of policy costs with ten thousand connected nodes. A measurement, run by hand:
+//! `cargo test --release -p hesper-controller --lib scale -- --ignored --nocapture`.
+
+use super::super::{
+    grants::{Grant, Ledger, Pair, Reach},
+    sessions::{Opener, Sessions},
+    testing::{identity, mesh, policy, roles, router, service},
+    view::{Picture, RouterKeys, Told, same},
+};
+use hesper_model::{
+    entity::PolicyType,
+    id::{IdentityId, ServiceId, ServicePolicyId, Tag, TerminatorId},
+};
+use hesper_policy::Model;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const NODES: u64 = 10_000;
+/// Services, each with a Dial and a Bind policy of its own.
+const SERVICES: u64 = 200;
+const ROUTERS: u64 = 10;
+/// Attributes that nodes have one of: each opens two services.
+const GROUPS: u64 = 100;
+
+fn model() -> Model {
+    let mut m = mesh().0;
+    m.identities = (0..NODES)
+        .map(|n| {
+            let mut i = identity(&format!("n{n}"));
+            i.role_attributes = [format!("g{}", n % GROUPS)].into();
+            i
+        })
+        .collect();
+    m.services = (0..SERVICES).map(|n| service(&format!("s{n}"))).collect();
+    m.edge_routers = (0..ROUTERS).map(|n| router(&format!("r{n}"))).collect();
+    m.service_policies = (0..SERVICES)
+        .flat_map(|n| {
+            [PolicyType::Dial, PolicyType::Bind].map(|type_| {
+                let mut p = policy(type_, "x");
+                p.id = ServicePolicyId::new(format!("{type_}{n}"));
+                p.name = p.id.to_string();
+                p.identity_roles = roles(&format!("#g{}", n % GROUPS));
+                p.service_roles = roles(&format!("@s{n}"));
+                p
+            })
+        })
+        .collect();
+    Model::build(1, m)
+}
+
+fn tag(n: u64) -> Tag {
+    Tag(n.to_be_bytes())
+}
+
+fn grant(model: &Model, n: u64) -> Grant {
+    Grant {
+        id: n.to_string(),
+        pair: Pair {
+            dialer: IdentityId::new(format!("n{n}")),
+            service: ServiceId::new(format!("s{}", n % GROUPS)),
+            binder: IdentityId::new(format!("n{}", n % GROUPS)),
+        },
+        terminator: TerminatorId::new(n.to_string()),
+        dialer_tag: tag(n),
+        binder_tag: tag(n % GROUPS),
+        reach: Reach::Paths { paths: model.edge_routers().map(|r| vec![r.id.clone()]).collect(), told: 2 },
+        expires_at: u64::MAX,
+    }
+}
+
+fn measured<R>(what: &str, act: impl FnOnce() -> R) -> (R, Duration) {
+    let start = Instant::now();
+    let result = act();
+    let took = start.elapsed();
+    println!("{what}: {took:?}");
+    (result, took)
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_policy_change_with_ten_thousand_nodes() {
+    let (mut sessions, mut ledger) = (Sessions::default(), Ledger::default());
+    let before = model();
+    for n in 0..NODES {
+        let who = IdentityId::new(format!("n{n}"));
+        sessions.open(&Opener { identity: &who, spki_sha256: "k", serial: "1" }, None, tag(n)).unwrap();
+        ledger.issue(grant(&before, n)).unwrap();
+    }
+    let change = hesper_policy::Change::Delete(hesper_model::entity::Kind::ServicePolicy, "Dial7".into());
+    let (after, _) = measured("next model", || before.with(2, [change]));
+    let picture = |model: &Model| {
+        let keys = RouterKeys { tag: Tag([9; 8]), secret: [7; 32] };
+        Picture::new(Arc::new(model.clone()), &sessions, |_| Some(keys))
+    };
+    let states = |picture: &Picture| -> Vec<_> {
+        let of = |n| {
+            let identity = IdentityId::new(format!("n{n}"));
+            picture.node_state(&Told { identity: &identity, tag: tag(n), token: "jwt" }, &[])
+        };
+        (0..NODES).map(|n| of(n).expect("known")).collect()
+    };
+    let old = states(&picture(&before));
+    let (revoked, a) = measured("10,000 grants decided again", || ledger.recheck(&after));
+    let (new, b) = measured("the picture", || picture(&after));
+    let (new, c) = measured("10,000 states", || states(&new));
+    let changed = old.iter().zip(&new).filter(|(old, new)| !same(old, new)).count() as u64;
+    println!("in all {:?} of one core", a + b + c);
+    assert_eq!((revoked.len() as u64, changed), (NODES / GROUPS, NODES / GROUPS));
+}
