@@ -44,3 +44,20 @@ pub fn identities_for<'a>(
         .filter(|i| !i.disabled && policies.iter().any(|p| decide::has_identity(p, i)))
         .collect()
 }
+
+/// Service policies that differ between two models, where nothing else differs that the services and routers of identities depend on
+/// but the identities themselves.
+#[derive(Clone, Debug)]
+pub struct ChangedPolicies(pub(crate) Vec<Arc<ServicePolicy>>);
+
+impl ChangedPolicies {
+    /// What differs; none when more does: then everybody may be concerned.
+    pub fn between(before: &Model, after: &Model) -> Option<Self> {
+        before.changed_policies(after).map(Self)
+    }
+
+    /// May they open or close anything to this identity?
+    pub fn concern(&self, identity: &Identity) -> bool {
+        self.0.iter().any(|policy| decide::has_identity(policy, identity))
+    }
+}

@@ -23,7 +23,7 @@ mod rule;
 mod table;
 pub mod terminators;
 
-pub use access::services_for;
+pub use access::{ChangedPolicies, services_for};
 pub use advise::{Advice, advise};
 pub use decide::{Decision, Request, Verdict, decide};
 pub use model::{Change, Entities, Model, Stored};

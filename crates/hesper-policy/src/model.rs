@@ -141,6 +141,27 @@ impl Model {
         configs
     }
 
+    /// The service policies of either model that the other has not, if all other tables of policies, services and routers are the
+    /// very same. A change shares what it does not touch, so this is cheap to tell.
+    pub(crate) fn changed_policies(&self, after: &Self) -> Option<Vec<Arc<ServicePolicy>>> {
+        let same = Arc::ptr_eq(&self.services, &after.services)
+            && Arc::ptr_eq(&self.configs, &after.configs)
+            && Arc::ptr_eq(&self.config_types, &after.config_types)
+            && Arc::ptr_eq(&self.edge_routers, &after.edge_routers)
+            && Arc::ptr_eq(&self.edge_router_policies, &after.edge_router_policies);
+        if !same {
+            return None;
+        }
+        if Arc::ptr_eq(&self.service_policies, &after.service_policies) {
+            return Some(Vec::new());
+        }
+        let not_in = |other: &'_ Self, policy: &Arc<ServicePolicy>| {
+            !other.service_policy(&policy.id).is_some_and(|there| Arc::ptr_eq(there, policy))
+        };
+        let gone = self.service_policies().filter(|p| not_in(after, p));
+        Some(gone.chain(after.service_policies().filter(|p| not_in(self, p))).cloned().collect())
+    }
+
     /// The terminators of a service, in the order of their ids.
     pub fn terminators_of<'a>(&'a self, service: &'a ServiceId) -> impl Iterator<Item = &'a Arc<Terminator>> {
         self.terminators().filter(move |t| t.service_id == *service)

@@ -8,7 +8,7 @@ use hesper_model::{
     id::{EdgeRouterId, IdentityId, ServiceId, Tag},
 };
 use hesper_overlay::knock;
-use hesper_policy::{Model, Request, decide, routers_for, services_for};
+use hesper_policy::{ChangedPolicies, Model, Request, decide, routers_for, services_for};
 use hesper_proto::control::{
     AttachPoint, NodeSession, NodeState, RouterPeer, Service, ServiceHost, TokenKey,
 };
@@ -25,10 +25,29 @@ pub(crate) struct Picture {
     services: HashMap<ServiceId, Service>,
     hosts: HashMap<ServiceId, Vec<ServiceHost>>,
     routers: BTreeMap<EdgeRouterId, Point>,
+    key: Key,
+    since: Option<Since>,
 }
 
-/// A router that nodes may be sent to.
+/// Which model and which presence a picture shows: revision and view version.
+pub(crate) type Key = (u64, u64);
+
+/// What differs from an earlier picture.
 #[derive(Debug)]
+struct Since {
+    /// The earlier one.
+    key: Key,
+    model: Arc<Model>,
+    policies: ChangedPolicies,
+    /// Services whose hosts differ.
+    hosts: Vec<ServiceId>,
+}
+
+/// Services whose hosts may differ between two pictures before everybody is asked again.
+const HOSTS_CHANGED_MAX: usize = 16;
+
+/// A router that nodes may be sent to.
+#[derive(Debug, PartialEq)]
 struct Point {
     name: String,
     addresses: Vec<String>,
@@ -72,7 +91,39 @@ impl Picture {
             .filter_map(|r| Some((r.id.clone(), point(r, sessions, keys(&r.id)?))))
             .collect();
         let services = model.services().map(|s| (s.id.clone(), service(&model, s))).collect();
-        Self { services, hosts: hosts(&model, sessions), routers, model }
+        let key = (model.revision(), sessions.view_version());
+        Self { services, hosts: hosts(&model, sessions), routers, model, key, since: None }
+    }
+
+    /// The same, knowing what differs from an earlier one.
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        self.since = self.differences(before);
+        self
+    }
+
+    fn differences(&self, before: &Self) -> Option<Since> {
+        let policies = ChangedPolicies::between(&before.model, &self.model)?;
+        let all = before.hosts.keys().chain(self.hosts.keys().filter(|id| !before.hosts.contains_key(*id)));
+        let hosts: Vec<_> = all.filter(|id| before.hosts.get(*id) != self.hosts.get(*id)).cloned().collect();
+        let few = hosts.len() <= HOSTS_CHANGED_MAX && before.routers == self.routers;
+        few.then(|| Since { key: before.key, model: before.model.clone(), policies, hosts })
+    }
+
+    /// What it shows.
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Is it sure that this identity is told the same as by the picture with that key? Far cheaper than to compare the two: most
+    /// changes concern few.
+    pub(crate) fn is_same_for(&self, id: &IdentityId, key: Key) -> bool {
+        if key == self.key {
+            return true;
+        }
+        let Some(since) = self.since.as_ref().filter(|since| since.key == key) else { return false };
+        let Some((before, now)) = since.model.identity(id).zip(self.model.identity(id)) else { return false };
+        let may_dial = |service| decide(&self.model, &Request::Dial { identity: id, service }).is_allowed();
+        Arc::ptr_eq(before, now) && !since.policies.concern(now) && !since.hosts.iter().any(may_dial)
     }
 
     /// Everything that this session needs to know; none when its identity is unknown or disabled.
@@ -232,8 +283,9 @@ mod tests {
     use super::*;
     use crate::control::{
         sessions::Opener,
-        testing::{Mesh, mesh},
+        testing::{Mesh, identity, mesh, policy},
     };
+    use hesper_model::entity::{Kind, PolicyType};
 
     const BINDER: Tag = Tag([2; 8]);
     const KEYS: RouterKeys = RouterKeys { tag: Tag([9; 8]), secret: [7; 32] };
@@ -323,6 +375,42 @@ mod tests {
         assert_ne!(key_id, knock_key_id(&KEYS.secret, NODE_KNOCK, Tag([3; 8])), "a node's is another");
         here.open_router(r1.clone());
         assert_eq!(peers(&here), first, "nobody is its own peer, and the key stays");
+    }
+
+    #[test]
+    fn who_is_sure_to_be_told_the_same_is() {
+        type Change = fn(Model) -> Model;
+        let hosted = mesh().hosted("t1", "b", Some(BINDER)).model(5);
+        let table: [(Change, bool, &[&str]); 6] = [
+            (|m| m.with(6, []), true, &["dialer", "binder", "stranger"]),
+            (|m| m, false, &["binder", "stranger"]),
+            (|m| m.with(6, [delete(Kind::ServicePolicy, "dialer-Dial")]), true, &["binder", "stranger"]),
+            (|m| m.with(6, [policy(PolicyType::Dial, "stranger").into()]), true, &["dialer", "binder"]),
+            (|m| m.with(6, [identity("stranger").into()]), true, &["dialer", "binder"]),
+            (|m| m.with(6, [delete(Kind::EdgeRouterPolicy, "erp")]), true, &[]),
+        ];
+        for (n, (change, online, expected)) in table.into_iter().enumerate() {
+            let picture = |model, s: &Sessions| Picture::new(Arc::new(model), s, |_| Some(KEYS));
+            let mut later = sessions(true);
+            if !online {
+                later.end(BINDER, std::time::Instant::now());
+            }
+            let before = picture(hosted.clone(), &sessions(true));
+            let after = picture(change(hosted.clone()), &later).after(&before);
+            for who in ["dialer", "binder", "stranger"] {
+                let id = IdentityId::new(who);
+                let told = Told { identity: &id, tag: Tag([1; 8]), token: "jwt" };
+                let sure = after.is_same_for(&id, before.key());
+                assert_eq!((n, who, sure), (n, who, expected.contains(&who)));
+                let (old, new) = (before.node_state(&told, &[]), after.node_state(&told, &[]));
+                assert!(!sure || same(&old.expect("known"), &new.expect("known")), "{n} {who}");
+                assert!(!after.is_same_for(&id, (1, 1)), "a picture that it does not know");
+            }
+        }
+    }
+
+    fn delete(kind: Kind, id: &str) -> hesper_policy::Change {
+        hesper_policy::Change::Delete(kind, id.into())
     }
 
     #[test]
