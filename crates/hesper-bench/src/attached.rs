@@ -95,6 +95,7 @@ impl AttachedNode {
         };
         let (connection, send, recv) =
             tokio::time::timeout(PATIENCE, attaching).await.context("the router is silent")??;
+        watch.report_attached(&router.router_id).await?;
         socket.connect(to)?;
         Ok(Self { socket, tag, _endpoint: endpoint, _connection: connection, send, recv })
     }

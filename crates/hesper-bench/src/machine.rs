@@ -51,20 +51,13 @@ impl Machine {
     }
 }
 
-/// The MTU of loopback in the namespace of this process.
+/// The MTU of loopback in the namespace of this process. `/sys` shows the namespace in which it was mounted, so `ip` is asked.
 pub(crate) fn loopback_mtu() -> u32 {
-    fs::read_to_string("/sys/class/net/lo/mtu")
-        .or_else(|_| ip_mtu())
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_default()
-}
-
-/// `/sys` shows the namespace in which it was mounted, so `ip` is asked where that may differ.
-fn ip_mtu() -> std::io::Result<String> {
-    let shown = Command::new("ip").args(["-o", "link", "show", "dev", "lo"]).output()?;
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-    Ok(text.split_whitespace().skip_while(|word| *word != "mtu").nth(1).unwrap_or_default().to_owned())
+    let shown = Command::new("ip").args(["-o", "link", "show", "dev", "lo"]).output();
+    let shown = shown.map(|shown| String::from_utf8_lossy(&shown.stdout).into_owned()).unwrap_or_default();
+    let told = shown.split_whitespace().skip_while(|word| *word != "mtu").nth(1).map(str::to_owned);
+    let told = told.or_else(|| fs::read_to_string("/sys/class/net/lo/mtu").ok());
+    told.and_then(|mtu| mtu.trim().parse().ok()).unwrap_or_default()
 }
 
 /// The value in the first line `name : value`.

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use hesper_client::channel::ControlChannel;
 use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFile};
 use hesper_proto::control::{
-    NodeHello, NodeReport, NodeState, NodeUpdate, node_control_client::NodeControlClient, node_report,
-    node_update,
+    Attached, AttachedRouter, NodeHello, NodeReport, NodeState, NodeUpdate,
+    node_control_client::NodeControlClient, node_report, node_update,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ pub(crate) struct Watch {
     client: NodeControlClient<Channel>,
     updates: Streaming<NodeUpdate>,
     /// Open for as long as the session is.
-    _reports: mpsc::Sender<NodeReport>,
+    reports: mpsc::Sender<NodeReport>,
 }
 
 impl Watch {
@@ -43,12 +43,19 @@ impl Watch {
         };
         let (updates, first) =
             tokio::time::timeout(PATIENCE, opening).await.context("no state from the controller")??;
-        Ok(Self { credentials, first, client, updates, _reports: reports })
+        Ok(Self { credentials, first, client, updates, reports })
     }
 
     /// The next state.
     pub(crate) async fn next(&mut self) -> Result<NodeState> {
         next(&mut self.updates).await
+    }
+
+    /// Tells the controller that the node is attached to this router.
+    pub(crate) async fn report_attached(&self, router_id: &str) -> Result<()> {
+        let routers = vec![AttachedRouter { router_id: router_id.to_owned(), rtt_micros: 0 }];
+        let report = node_report::Report::Attached(Attached { routers });
+        Ok(self.reports.send(NodeReport { report: Some(report) }).await?)
     }
 
     /// The client and a request in the name of this session.

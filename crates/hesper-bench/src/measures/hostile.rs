@@ -17,7 +17,11 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 const SERVICE: &str = "hostile";
 /// Streams that are opened and never read.
@@ -27,8 +31,10 @@ const JUNK_PER_SECOND: u32 = 50_000;
 const JUNK_BURST: u32 = 50;
 /// Handshakes per second that are never finished.
 const HANDSHAKES_PER_SECOND: u32 = 500;
-/// The hostile side gets going first.
-const HEAD_START: Duration = Duration::from_millis(500);
+/// What the hostile side has set in motion comes to its end, or to its full rate.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long it may take to get going.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Hostile = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -47,15 +53,19 @@ pub(super) async fn run(around: &Surroundings, effort: &Effort, to: &mut Recorde
     let span = Duration::from_secs_f64(effort.seconds);
     throughput(address, span).await.context("without anybody hostile")?;
     for round in 0..effort.rounds {
+        let going = Arc::new(Notify::new());
         let cases: [(&str, Hostile); 3] = [
-            ("reads nothing", Box::pin(reads_nothing(files[0].clone()))),
-            ("floods", Box::pin(floods(router))),
-            ("half handshakes", Box::pin(shakes(watch.clone()))),
+            ("reads nothing", Box::pin(reads_nothing(files[0].clone(), going.clone()))),
+            ("floods", Box::pin(floods(router, going.clone()))),
+            ("half handshakes", Box::pin(shakes(watch.clone(), going.clone()))),
         ];
         for (case, hostile) in cases {
             let alone = throughput(address, span).await?;
             let hostile = tokio::spawn(hostile);
-            sleep(HEAD_START).await;
+            timeout(PATIENCE, going.notified())
+                .await
+                .with_context(|| format!("{case}: does not get going"))?;
+            sleep(SETTLE).await;
             let beside = throughput(address, span).await?;
             let failed = hostile.is_finished();
             hostile.abort();
@@ -73,14 +83,14 @@ async fn throughput(to: SocketAddr, span: Duration) -> Result<f64> {
     let total = AtomicU64::new(0);
     let begun = Instant::now();
     // Ends by the clock; a failure before that is one.
-    if let Ok(ended) = tokio::time::timeout(span, load::keep_sending(to, &total)).await {
+    if let Ok(ended) = timeout(span, load::keep_sending(to, &total)).await {
         ended.context("the honest stream broke")?;
     }
     Ok(total.load(Relaxed) as f64 / begun.elapsed().as_secs_f64())
 }
 
 /// Asks for bytes without end on many streams and takes none.
-async fn reads_nothing(file: IdentityFile) -> Result<()> {
+async fn reads_nothing(file: IdentityFile, going: Arc<Notify>) -> Result<()> {
     let mut contexts = nodes::start(vec![file]).await?;
     let node = contexts.pop().context("a node")?;
     let mut streams = Vec::new();
@@ -89,13 +99,15 @@ async fn reads_nothing(file: IdentityFile) -> Result<()> {
         stream.write_u8(Mode::Give as u8).await?;
         streams.push(stream);
     }
+    going.notify_one();
     std::future::pending().await
 }
 
 /// Sends the router packets that mean nothing.
-async fn floods(router: SocketAddr) -> Result<()> {
+async fn floods(router: SocketAddr, going: Arc<Notify>) -> Result<()> {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
     let mut tick = tokio::time::interval(Duration::from_secs(1) * JUNK_BURST / JUNK_PER_SECOND);
+    going.notify_one();
     let mut junk = [0x40; 1_200];
     loop {
         tick.tick().await;
@@ -107,6 +119,7 @@ async fn floods(router: SocketAddr) -> Result<()> {
     }
 }
 
-async fn shakes(watch: Arc<Watch>) -> Result<()> {
+async fn shakes(watch: Arc<Watch>, going: Arc<Notify>) -> Result<()> {
+    going.notify_one();
     half_handshakes(&watch, HANDSHAKES_PER_SECOND).await
 }

@@ -18,7 +18,7 @@ use hesper_pki::{
     spiffe::{SpiffeId, SpiffeRole},
     tls,
 };
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, MtuDiscoveryConfig, TokioRuntime, TransportConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -32,6 +32,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// As the mesh's own sockets.
 const SOCKET_BUFFER: usize = 4 << 20;
 const DOMAIN: &str = "bench";
+/// quinn sends up to ten datagrams as one batch, which the kernel takes up to 64 KiB. The mesh's own socket cuts longer ones; quinn's
+/// does not.
+const MAX_DATAGRAM: u16 = 6_500;
 /// The two ends.
 const HOST: &str = "host";
 const PROXY: &str = "proxy";
@@ -92,6 +95,14 @@ fn udp() -> Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
+/// The mesh's own, but for the datagrams that quinn's socket can send.
+fn own(mut transport: TransportConfig) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(MAX_DATAGRAM);
+    transport.mtu_discovery_config(Some(discovery));
+    transport
+}
+
 fn config() -> EndpointConfig {
     endpoint_config(hesper_model::id::Tag::random(&mut rand::rng()))
 }
@@ -99,7 +110,7 @@ fn config() -> EndpointConfig {
 /// The hosting end: `__quinn-host DIRECTORY TARGET`.
 pub(crate) async fn host(directory: &Path, target: SocketAddr) -> Result<()> {
     let tls = tls::peer_server(credentials(directory, HOST)?);
-    let server = server_config(tls, peer_transport(), false)?;
+    let server = server_config(tls, own(peer_transport()), false)?;
     let endpoint = Endpoint::new(config(), Some(server), udp()?, Arc::new(TokioRuntime))?;
     println!("ready {}", endpoint.local_addr()?);
     while let Some(incoming) = endpoint.accept().await {
@@ -127,7 +138,7 @@ pub(crate) async fn proxy(directory: &Path, host: SocketAddr) -> Result<()> {
     let expected = SpiffeId::new(DOMAIN, SpiffeRole::Identity, HOST)?;
     let tls = tls::peer_client(credentials(directory, PROXY)?, expected);
     let first = || cid::fresh_dcid(hesper_model::id::Tag([0; 8]));
-    let client = client_config(tls, dialer_transport(), first)?;
+    let client = client_config(tls, own(dialer_transport()), first)?;
     let endpoint = Endpoint::new(config(), None, udp()?, Arc::new(TokioRuntime))?;
     let connection =
         endpoint.connect_with(client, host, "bench")?.await.context("no connection to the host")?;
