@@ -8,10 +8,15 @@ use crate::{
     node::{Inner, unix_now},
     path_keeper,
     stream::{Stream, StreamError, StreamHandle, code as stream_code},
-    transport::{HANDSHAKE_DEADLINE, close},
+    transport::{FIRST_STREAMS, HANDSHAKE_DEADLINE, MAX_STREAMS, close},
 };
 use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
-use hesper_pki::{CertificateDer, spiffe::SpiffeRole, tls};
+use hesper_pki::{
+    CertificateDer,
+    spiffe::SpiffeRole,
+    tls,
+    token::{GrantClaims, TokenError, Verifier},
+};
 use hesper_proto::overlay::{
     DialHeader, DialResult, RenewGrant, StreamHeader, control_frame::Frame, stream_header,
 };
@@ -231,6 +236,8 @@ fn end(handles: Vec<StreamHandle>, reason: StreamError) {
 
 /// Closes a stream at the gate when its last half is gone.
 struct StreamGuard {
+    /// Counts the open streams of its dialer.
+    _live: Arc<()>,
     gate: Weak<Inner>,
     id: StreamId,
 }
@@ -273,9 +280,18 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
     let (line, queue) = Line::new(connection.clone());
     tokio::spawn(path_keeper::keep(Arc::downgrade(&node), line.clone(), false, Vec::new()));
     datagrams.listen(line.clone());
-    let queue = Mutex::new(Some(queue));
-    let caller =
-        Arc::new(Caller { node: Arc::downgrade(&node), connection, datagrams, line, queue, id, dialer });
+    let caller = Arc::new(Caller {
+        node: Arc::downgrade(&node),
+        connection,
+        datagrams,
+        line,
+        queue: Mutex::new(Some(queue)),
+        id,
+        dialer,
+        verified: Mutex::default(),
+        live: Arc::default(),
+        allowed: Mutex::new(FIRST_STREAMS),
+    });
     drop(node);
     let reason = loop {
         match caller.connection.accept_bi().await {
@@ -309,9 +325,43 @@ struct Caller {
     queue: Mutex<Option<mpsc::Receiver<Frame>>>,
     id: PeerId,
     dialer: Dialer,
+    /// The grant that was verified last, with the keys that verified it. A dialer shows the same one for every stream until it is
+    /// renewed, and a signature costs more than the rest of opening a stream.
+    verified: Mutex<Option<Verified>>,
+    /// Held by each open stream.
+    live: Arc<()>,
+    /// Streams that the dialer may have open now.
+    allowed: Mutex<u32>,
+}
+
+struct Verified {
+    by: Arc<Verifier>,
+    text: String,
+    claims: GrantClaims,
 }
 
 impl Caller {
+    /// The claims of a grant whose signature is good. Time, revocation and target are checked on every use, by [`Admission`].
+    fn claims(&self, node: &Inner, grant: &str, now: u64) -> Result<GrantClaims, TokenError> {
+        let by = node.verifier();
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = verified.as_ref().filter(|v| v.text == grant && Arc::ptr_eq(&v.by, &by)) {
+            return Ok(known.claims.clone());
+        }
+        let claims = Admission::verify(&by, grant, now, node.gate.frozen_clock(now))?;
+        *verified = Some(Verified { by, text: grant.to_owned(), claims: claims.clone() });
+        Ok(claims)
+    }
+
+    /// Lets the dialer open twice as many streams once it uses half of those it may, up to [`MAX_STREAMS`].
+    fn make_room(&self) {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *allowed < MAX_STREAMS && Arc::strong_count(&self.live) > *allowed as usize / 2 {
+            *allowed = (*allowed * 2).min(MAX_STREAMS);
+            self.connection.set_max_concurrent_bi_streams((*allowed).into());
+        }
+    }
+
     async fn stream(self: Arc<Self>, mut send: SendStream, mut recv: RecvStream) {
         let header =
             timeout(HEADER_DEADLINE, frame::read_message::<StreamHeader>(&mut recv, MAX_HEADER)).await;
@@ -339,7 +389,8 @@ impl Caller {
         let Some(node) = self.node.upgrade() else { return };
         let id = StreamId(node.gate.next_id());
         let (service, terminator) = (ServiceId::new(dial.service_id), TerminatorId::new(dial.terminator_id));
-        let guard = StreamGuard { gate: self.node.clone(), id };
+        let guard = StreamGuard { _live: self.live.clone(), gate: self.node.clone(), id };
+        self.make_room();
         let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
         let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
         match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
@@ -381,7 +432,7 @@ impl Caller {
         stream: &Stream,
     ) -> Result<mpsc::Sender<Arrival>, Rejection> {
         let now = unix_now();
-        let claims = Admission::verify(&node.verifier(), grant, now, node.gate.frozen_clock(now))?;
+        let claims = self.claims(node, grant, now)?;
         let mut state = node.gate.lock();
         state.admission.admit(now, id, (self.id, &self.dialer), target, &claims)?;
         self.line.set_tag(claims.tag);
