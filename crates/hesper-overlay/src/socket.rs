@@ -7,7 +7,7 @@
 use crate::{
     header::{self, Dcid},
     paths::{PathTable, Slot},
-    transport::VIRTUAL_ADDR,
+    transport::{MAX_DATAGRAM, VIRTUAL_ADDR},
 };
 use arc_swap::ArcSwap;
 use quinn::{
@@ -32,6 +32,8 @@ use tokio::{io::Interest, net::UdpSocket, sync::Notify};
 
 /// What the kernel is asked to buffer each way: a burst of a whole window of several streams. It may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
+/// What the kernel takes and gives as one batch of datagrams at most: an IP packet's length, less the headers.
+const MAX_BATCH: usize = 65_535 - 40 - 8;
 /// Reads in one poll that bring nothing for QUIC before the task yields.
 const MAX_VAIN_READS: u32 = 32;
 /// Receive errors in a row after which a leg is left alone until it is replaced.
@@ -86,6 +88,18 @@ impl Leg {
         })
     }
 
+    /// Sends a batch, in pieces where the kernel could not take it as one. When a later piece does not fit, the whole batch will come
+    /// again: QUIC throws away what it has already.
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        for piece in transmit.contents.chunks(piece_len(transmit.contents.len(), segment)) {
+            let segment_size = Some(segment).filter(|segment| *segment < piece.len());
+            self.state
+                .try_send((&self.io).into(), &Transmit { contents: piece, segment_size, ..*transmit })?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, error: &io::Error) {
         tracing::trace!(router = %self.router, %error, "cannot receive");
         if self.errors_in_a_row.fetch_add(1, Relaxed) >= MAX_ERRORS_IN_A_ROW {
@@ -93,6 +107,15 @@ impl Leg {
         }
         self.trouble.notify_one();
     }
+}
+
+/// How to cut a batch of `len` bytes in datagrams of `segment` bytes: into as few pieces of about the same length as fit in
+/// [`MAX_BATCH`].
+fn piece_len(len: usize, segment: usize) -> usize {
+    let segment = segment.max(1);
+    let segments = len.div_ceil(segment).max(1);
+    let most = (MAX_BATCH / segment).max(1);
+    segments.div_ceil(segments.div_ceil(most)) * segment
 }
 
 /// See the module.
@@ -273,7 +296,7 @@ impl AsyncUdpSocket for NodeSocket {
             leg.carried.fetch_add(1, Relaxed);
         }
         let transmit = Transmit { destination: leg.router, src_ip: None, ..*transmit };
-        let send = || leg.state.try_send((&leg.io).into(), &transmit);
+        let send = || leg.send(&transmit);
         match leg.io.try_io(Interest::WRITABLE, send) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
             Err(e) => {
@@ -335,7 +358,8 @@ impl AsyncUdpSocket for NodeSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.gro
+        // QUIC sizes each receive buffer for so many of the longest datagrams; the kernel never joins more than 64 KiB.
+        self.gro.min(MAX_BATCH.div_ceil(usize::from(MAX_DATAGRAM)))
     }
 
     fn may_fragment(&self) -> bool {
@@ -394,4 +418,22 @@ pub async fn resolve(addresses: &[String]) -> Vec<SocketAddr> {
 
 fn is_unspecified(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_cut_where_the_kernel_ends() {
+        assert_eq!(piece_len(14_520, 1_452), 14_520, "as one");
+        assert_eq!(piece_len(10 * 8_952, 8_952), 5 * 8_952, "ten jumbo frames are two times five");
+        assert_eq!(piece_len(8 * 8_952 - 100, 8_952), 4 * 8_952, "the last one may be shorter");
+        assert_eq!((piece_len(100, 100), piece_len(0, 0)), (100, 1));
+        for (segments, segment) in [(1, 8_952), (7, 8_952), (64, 1_200), (10, 8_000)] {
+            let len = segments * segment;
+            let piece = piece_len(len, segment);
+            assert!(piece <= MAX_BATCH && piece % segment == 0, "{segments} of {segment}: {piece}");
+        }
+    }
 }

@@ -20,6 +20,9 @@ use tokio::{
 
 /// Largest single read from TCP.
 const READ_LEN: usize = 64 << 10;
+/// Room below which the next read gets a buffer of its own. Small messages share one: each keeps its whole buffer alive until it has
+/// been acknowledged.
+const LEAST_ROOM: usize = 16 << 10;
 /// Most pieces written to TCP by one call (a piece is a packet's payload; the kernel takes up to 1024).
 const GATHER: usize = 256;
 
@@ -53,7 +56,9 @@ async fn upload(mut tcp: OwnedReadHalf, mut send: SendHalf) -> io::Result<u64> {
     let mut buf = BytesMut::new();
     let mut total = 0;
     loop {
-        buf.reserve(READ_LEN);
+        if buf.capacity() < LEAST_ROOM {
+            buf.reserve(READ_LEN);
+        }
         match tcp.read_buf(&mut buf).await {
             Ok(0) => break,
             Ok(n) => total += n as u64,

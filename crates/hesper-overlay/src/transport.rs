@@ -31,6 +31,9 @@ pub const ATTACH_IDLE: Duration = Duration::from_secs(10);
 
 /// Streams that one dialer may have open at one binder.
 pub const MAX_STREAMS: u32 = 4096;
+/// Streams that it may have open at first: QUIC keeps 84 bytes for each stream that may come (340 KiB for all of [`MAX_STREAMS`]), so a
+/// hosting node gives a dialer more only as it uses them.
+pub const FIRST_STREAMS: u32 = 64;
 /// What one stream may have in flight and unread: 4 Gbit/s with 16 ms between the nodes; less slows a single stream down.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 /// What one connection may hold unread in all: the promise about memory per peer. Eight streams whose readers have stopped fill it and
@@ -44,6 +47,10 @@ pub const SEND_WINDOW: u64 = 16 << 20;
 pub const DATAGRAM_RECEIVE_BUFFER: usize = 1 << 20;
 /// See [`DATAGRAM_RECEIVE_BUFFER`].
 pub const DATAGRAM_SEND_BUFFER: usize = 256 << 10;
+
+/// Largest UDP payload between two nodes: an Ethernet jumbo frame less IPv6 and UDP headers. How much of it the path carries is found
+/// out by probing; where frames are of 1500 bytes, the probes beyond are lost, which QUIC does not take for congestion.
+pub const MAX_DATAGRAM: u16 = 9000 - 40 - 8;
 
 /// Handshakes that may wait at one endpoint.
 const MAX_INCOMING: usize = 1024;
@@ -60,8 +67,15 @@ pub fn peer_transport() -> TransportConfig {
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .congestion_controller_factory(Arc::new(Roomy::default()))
-        .max_concurrent_bidi_streams(MAX_STREAMS.into());
+        .max_concurrent_bidi_streams(FIRST_STREAMS.into())
+        .mtu_discovery_config(Some(up_to_jumbo_frames()));
     t
+}
+
+fn up_to_jumbo_frames() -> MtuDiscoveryConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(MAX_DATAGRAM);
+    discovery
 }
 
 /// The dialing side of it: the hosting side opens no streams.
@@ -94,6 +108,8 @@ fn common(idle: Duration) -> TransportConfig {
 /// An endpoint whose connection ids all begin with `tag`.
 pub fn endpoint_config(tag: Tag) -> EndpointConfig {
     let mut config = EndpointConfig::default();
+    // Fails only outside of the range that QUIC allows (RFC 9000, 18.2).
+    let _ = config.max_udp_payload_size(MAX_DATAGRAM);
     config
         .cid_generator(move || Box::new(TagGenerator(tag)))
         .grease_quic_bit(false)
