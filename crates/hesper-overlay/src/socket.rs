@@ -433,7 +433,7 @@ mod tests {
         for (segments, segment) in [(1, 8_952), (7, 8_952), (64, 1_200), (10, 8_000)] {
             let len = segments * segment;
             let piece = piece_len(len, segment);
-            assert!(piece <= MAX_BATCH && piece % segment == 0, "{segments} of {segment}: {piece}");
+            assert!(piece <= MAX_BATCH && piece.is_multiple_of(segment), "{segments} of {segment}: {piece}");
         }
     }
 }
