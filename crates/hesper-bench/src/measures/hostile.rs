@@ -24,7 +24,7 @@ use tokio::{
 };
 
 const SERVICE: &str = "hostile";
-/// Streams that are opened and never read.
+/// Streams that are opened and never read, or fewer, when the connection takes no more.
 const STREAMS: usize = 200;
 /// Junk packets per second, in bursts.
 const JUNK_PER_SECOND: u32 = 50_000;
@@ -94,10 +94,17 @@ async fn reads_nothing(file: IdentityFile, going: Arc<Notify>) -> Result<()> {
     let mut contexts = nodes::start(vec![file]).await?;
     let node = contexts.pop().context("a node")?;
     let mut streams = Vec::new();
-    for _ in 0..STREAMS {
-        let mut stream = node.dial(SERVICE).await?;
-        stream.write_u8(Mode::Give as u8).await?;
-        streams.push(stream);
+    while streams.len() < STREAMS {
+        let open = async {
+            let mut stream = node.dial(SERVICE).await?;
+            stream.write_u8(Mode::Give as u8).await?;
+            anyhow::Ok(stream)
+        };
+        match timeout(SETTLE, open).await {
+            Ok(stream) => streams.push(stream?),
+            // The connection's window is full: no answer comes through to this peer any more.
+            Err(_) => break,
+        }
     }
     going.notify_one();
     std::future::pending().await
