@@ -26,6 +26,8 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(3);
 const ATTACH_PATIENCE: Duration = Duration::from_secs(5);
 /// Shortest and longest time for connecting to a hosting node that nobody has yet called gone.
 const CONNECT_PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How long a dial that has a usable grant waits for a better one.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(1);
 /// Most ways tried by one dial.
 const MAX_ATTEMPTS: usize = 16;
 /// Terminators to be avoided, at most, in one request.
@@ -163,10 +165,10 @@ impl<'a> Dial<'a> {
         let decision = cached.as_ref().map_or(Use::Ask, |l| l.decide(now, self.inner.open_watch()));
         match (decision, cached) {
             (Use::Cached, Some(lease)) => Ok(lease),
-            (Use::Refresh, Some(lease)) => match self.ask(Some(&lease)).await {
-                Ok(fresh) => Ok(slot.insert(fresh).clone()),
-                Err(failure) if failure.unreachable => Ok(lease),
-                Err(failure) => Err(failure),
+            (Use::Refresh, Some(lease)) => match timeout(REFRESH_PATIENCE, self.ask(Some(&lease))).await {
+                Ok(Ok(fresh)) => Ok(slot.insert(fresh).clone()),
+                Ok(Err(failure)) if !failure.unreachable => Err(failure),
+                _ => Ok(lease),
             },
             (_, old) => Ok(slot.insert(self.ask(old.as_ref()).await?).clone()),
         }

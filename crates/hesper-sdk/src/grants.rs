@@ -23,6 +23,9 @@ use std::{
 
 /// Part of a grant's life after which it is renewed, or chosen anew for new dials, in percent.
 const RENEW_AT_PERCENT: u64 = 60;
+/// A terminator that was chosen so long ago is chosen anew for new dials, seconds: health and costs change, and `random` and `weighted`
+/// are about dials. In between, a burst of dials asks nobody.
+const CHOICE_SECS: u64 = 2;
 /// A renewal comes this much later at most, in percent of the life, so that the nodes of a large mesh do not ask in step.
 const RENEW_JITTER_PERCENT: u64 = 8;
 /// First and longest pause between failed renewals, seconds.
@@ -64,7 +67,7 @@ impl Life {
 
     /// `chosen` is when the terminator was chosen: new dials choose again after a while, though renewals keep the lease alive.
     pub(crate) fn decide(self, now: u64, chosen: u64, connected: bool) -> Use {
-        let fresh_choice = now < Life { begin: chosen, ..self }.due(0) && now < self.due(0);
+        let fresh_choice = now < chosen.saturating_add(CHOICE_SECS) && now < self.due(0);
         match (connected, now < self.end) {
             (true, true) if fresh_choice => Use::Cached,
             (true, true) => Use::Refresh,
@@ -372,9 +375,11 @@ mod tests {
     fn a_dial_uses_what_is_cached_for_a_while() {
         for (now, chosen, connected, expected) in [
             (1000, 1000, true, Use::Cached),
-            (1179, 1000, true, Use::Cached),
-            (1180, 1000, true, Use::Refresh),
-            (1299, 1000, true, Use::Refresh),
+            (1001, 1000, true, Use::Cached),
+            (1002, 1000, true, Use::Refresh),
+            (1179, 1178, true, Use::Cached),
+            (1180, 1179, true, Use::Refresh),
+            (1299, 1299, true, Use::Refresh),
             (1300, 1000, true, Use::Ask),
             // Kept alive by renewals for an hour: new dials choose again all the same.
             (1001, 0, true, Use::Refresh),
