@@ -193,7 +193,7 @@ impl Link {
         self.shared.state().captured.as_ref().map(|c| c.packets.clone()).unwrap_or_default()
     }
 
-    /// The addresses that sent something, in the order of their first datagram.
+    /// The addresses that sent something, in the order of their first datagram: nodes, and other routers if there are any.
     pub fn clients(&self) -> Vec<SocketAddr> {
         self.shared.state().clients.iter().map(|client| client.address).collect()
     }

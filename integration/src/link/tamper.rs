@@ -119,3 +119,96 @@ impl Tamper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTER: Tag = Tag(*b"a-router");
+    const NODES: [Tag; 2] = [Tag(*b"a-node-1"), Tag(*b"a-node-2")];
+
+    fn cid(tag: Tag) -> Vec<u8> {
+        [&tag.0[..], &[7; 8]].concat()
+    }
+
+    fn packet(way: Way, client: usize, bytes: Vec<u8>) -> Packet {
+        Packet { way, client, bytes }
+    }
+
+    fn long(way: Way, client: usize, to: &[u8], from: Tag) -> Packet {
+        let mut bytes = vec![0xc3, 0, 0, 0, 1, to.len() as u8];
+        bytes.extend(to);
+        bytes.push(16);
+        bytes.extend(cid(from));
+        packet(way, client, bytes)
+    }
+
+    fn short(way: Way, client: usize, to: Tag) -> Packet {
+        packet(way, client, [&[0x41][..], &cid(to), b"data"].concat())
+    }
+
+    /// Two nodes have attached, and one has begun to talk to the other.
+    fn learned() -> Tags {
+        let mut tags = Tags::default();
+        for (client, node) in NODES.iter().enumerate() {
+            tags.learn(&long(Way::ToRouter, client, &[9; 20], *node));
+            tags.learn(&long(Way::ToClient, client, &cid(*node), ROUTER));
+        }
+        tags.learn(&long(Way::ToRouter, 0, &cid(NODES[1]), NODES[0]));
+        tags.learn(&long(Way::ToClient, 1, &cid(NODES[1]), NODES[0]));
+        tags
+    }
+
+    fn through(tamper: &mut impl FnMut(Packet, &mut Out<'_>), tags: &Tags, packet: Packet) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        tamper(packet, &mut Out { packets: &mut packets, tags });
+        packets
+    }
+
+    #[test]
+    fn handshakes_tell_whose_tag_is_whose() {
+        let tags = learned();
+        assert_eq!((tags.of_client(0), tags.of_client(1)), (vec![NODES[0]], vec![NODES[1]]));
+        assert_eq!(tags.router, Some(ROUTER));
+    }
+
+    #[test]
+    fn a_black_hole_answers_for_itself_and_carries_nothing() {
+        let (mut hole, tags) = (Tamper::black_hole_data(), learned());
+        let mut passes = |packet: &Packet| through(&mut hole, &tags, packet.clone()) == [packet.clone()];
+        assert!(passes(&long(Way::ToRouter, 0, &[9; 20], NODES[0])), "a knock");
+        assert!(passes(&short(Way::ToRouter, 0, ROUTER)), "a ping");
+        assert!(passes(&short(Way::ToClient, 0, NODES[0])), "its answer");
+        assert!(!passes(&short(Way::ToRouter, 0, NODES[1])), "data");
+        assert!(!passes(&long(Way::ToRouter, 0, &cid(NODES[1]), NODES[0])), "a handshake with a peer");
+        assert!(!passes(&short(Way::ToRouter, 0, Tag(*b"afarnode"))), "data for a node at another router");
+        assert!(!passes(&packet(Way::ToRouter, 0, b"noise".to_vec())));
+    }
+
+    #[test]
+    fn a_router_that_allows_all_is_a_short_cut() {
+        let (mut allow, tags) = (Tamper::allow_all(), learned());
+        let data = short(Way::ToRouter, 0, NODES[1]);
+        let there = Packet { way: Way::ToClient, client: 1, ..data.clone() };
+        assert_eq!(through(&mut allow, &tags, data), [there]);
+        for other in [short(Way::ToRouter, 0, ROUTER), short(Way::ToClient, 0, NODES[0])] {
+            assert_eq!(through(&mut allow, &tags, other.clone()), [other]);
+        }
+    }
+
+    #[test]
+    fn a_hostile_router_does_all_three_and_loses_nothing_itself() {
+        let (mut hostile, tags) = (Tamper::hostile(3, 0.2), learned());
+        let (mut flipped, mut more) = (0, 0);
+        for n in 0..2_000u32 {
+            let said = packet(Way::ToClient, n as usize % 2, n.to_be_bytes().repeat(10));
+            let out = through(&mut hostile, &tags, said.clone());
+            let bits = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
+            assert!((out[0].client, out[0].bytes.len()) == (said.client, 40));
+            assert!(bits(&out[0].bytes, &said.bytes) <= 1);
+            flipped += bits(&out[0].bytes, &said.bytes);
+            more += out.len() - 1;
+        }
+        assert!((300..500).contains(&flipped) && (600..1_000).contains(&more), "{flipped}, {more}");
+    }
+}
