@@ -37,23 +37,26 @@ pub struct Faults {
 impl Faults {
     /// A quarter of a second at 1 MB/s, and more than any burst of a window on a fast line.
     const QUEUE: usize = 256 << 10;
+
+    /// A perfect wire.
+    pub const PERFECT: Self = Self {
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        loss: 0.0,
+        burst: None,
+        reorder: 0.0,
+        reorder_by: Duration::ZERO,
+        duplicate: 0.0,
+        rate: None,
+        queue: Self::QUEUE,
+        mtu: usize::MAX,
+        cut: false,
+    };
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self {
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            burst: None,
-            reorder: 0.0,
-            reorder_by: Duration::ZERO,
-            duplicate: 0.0,
-            rate: None,
-            queue: Self::QUEUE,
-            mtu: usize::MAX,
-            cut: false,
-        }
+        Self::PERFECT
     }
 }
 
