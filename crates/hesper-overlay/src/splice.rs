@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
 };
 
@@ -38,74 +38,92 @@ pub struct Copied {
 impl Stream {
     /// Copies both ways until both directions have ended; the end of one direction is passed on while the other goes on.
     ///
-    /// A failure on either side aborts the other (TCP sees a reset, not an end), so that a cut transfer is never taken for a whole
-    /// one.
+    /// A failure on either side aborts the other, and so does dropping the future: a cut transfer is never taken for a whole one. TCP
+    /// sees a reset then, not an end, even when this process is killed.
     ///
     /// # Errors
     /// The first failure of either side.
     pub async fn splice_tcp(self, tcp: TcpStream) -> io::Result<Copied> {
+        self.splice_tcp_after(Bytes::new(), tcp).await
+    }
+
+    /// The same, for a connection of which `head` has been read already. It counts as sent.
+    ///
+    /// # Errors
+    /// The first failure of either side.
+    pub async fn splice_tcp_after(self, head: Bytes, mut tcp: TcpStream) -> io::Result<Copied> {
+        let mut overlay = Unfinished::new(self);
+        closes_by_reset(&tcp, true)?;
         tcp.set_nodelay(true)?;
-        let (send, recv) = self.into_parts();
-        let (tcp_read, tcp_write) = tcp.into_split();
-        let result = tokio::try_join!(upload(tcp_read, send), download(recv, tcp_write));
-        result.map(|(sent, received)| Copied { sent, received })
+        // Not halves that own it: such a one sends an ordinary end when it is dropped.
+        let (mut tcp_read, mut tcp_write) = tcp.split();
+        let (sent, received) = tokio::try_join!(
+            upload(head, &mut tcp_read, &mut overlay.send),
+            download(&mut overlay.recv, &mut tcp_write)
+        )?;
+        overlay.finished = true;
+        closes_by_reset(&tcp, false)?;
+        Ok(Copied { sent, received })
     }
 }
 
-async fn upload(mut tcp: OwnedReadHalf, mut send: SendHalf) -> io::Result<u64> {
-    let mut buf = BytesMut::new();
-    let mut total = 0;
+/// The halves of a stream that is given up when they are dropped before its end.
+struct Unfinished {
+    send: SendHalf,
+    recv: RecvHalf,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn new(stream: Stream) -> Self {
+        let (send, recv) = stream.into_parts();
+        Self { send, recv, finished: false }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.send.abort();
+        }
+    }
+}
+
+async fn upload(head: Bytes, tcp: &mut ReadHalf<'_>, send: &mut SendHalf) -> io::Result<u64> {
+    let mut total = head.len() as u64;
+    let (mut chunk, mut buf) = (head, BytesMut::new());
     loop {
-        if buf.capacity() < LEAST_ROOM {
-            buf.reserve(READ_LEN);
-        }
-        match tcp.read_buf(&mut buf).await {
-            Ok(0) => break,
-            Ok(n) => total += n as u64,
-            Err(e) => {
-                send.abort();
-                return Err(e);
-            }
-        }
-        match send.write_chunk(buf.split().freeze()).await {
+        match send.write_chunk(chunk).await {
             Ok(()) => {}
             // The other side wants no more; what it has still to say is on its way.
             Err(StreamError::Aborted) => return Ok(total),
-            Err(e) => {
-                reset_on_close(tcp.as_ref());
-                return Err(e.into());
-            }
+            Err(e) => return Err(e.into()),
         }
+        if buf.capacity() < LEAST_ROOM {
+            buf.reserve(READ_LEN);
+        }
+        match tcp.read_buf(&mut buf).await? {
+            0 => break,
+            n => total += n as u64,
+        }
+        chunk = buf.split().freeze();
     }
     send.finish();
     Ok(total)
 }
 
-async fn download(mut recv: RecvHalf, mut tcp: OwnedWriteHalf) -> io::Result<u64> {
+async fn download(recv: &mut RecvHalf, tcp: &mut WriteHalf<'_>) -> io::Result<u64> {
     let mut chunks = vec![Bytes::new(); GATHER];
     let mut total = 0;
-    loop {
-        match recv.read_chunks(&mut chunks).await {
-            Ok(Some(n)) => match write_all(&mut tcp, &mut chunks[..n]).await {
-                Ok(written) => total += written,
-                Err(e) => {
-                    recv.abort();
-                    return Err(e);
-                }
-            },
-            Ok(None) => break,
-            Err(e) => {
-                reset_on_close(tcp.as_ref());
-                return Err(e.into());
-            }
-        }
+    while let Some(n) = recv.read_chunks(&mut chunks).await? {
+        total += write_all(tcp, &mut chunks[..n]).await?;
     }
     // The other side of the TCP connection may be gone already; then there is nobody left to tell.
     let _ = tcp.shutdown().await;
     Ok(total)
 }
 
-async fn write_all(tcp: &mut OwnedWriteHalf, mut chunks: &mut [Bytes]) -> io::Result<u64> {
+async fn write_all(tcp: &mut WriteHalf<'_>, mut chunks: &mut [Bytes]) -> io::Result<u64> {
     let mut total = 0;
     while !chunks.is_empty() {
         let slices: Vec<IoSlice<'_>> = chunks.iter().map(|b| IoSlice::new(b)).collect();
@@ -129,7 +147,7 @@ async fn write_all(tcp: &mut OwnedWriteHalf, mut chunks: &mut [Bytes]) -> io::Re
     Ok(total)
 }
 
-/// Makes the coming close of the connection a reset.
-fn reset_on_close(tcp: &TcpStream) {
-    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+/// Is the close of the connection a reset, whoever closes it?
+fn closes_by_reset(tcp: &TcpStream, reset: bool) -> io::Result<()> {
+    SockRef::from(tcp).set_linger(reset.then_some(Duration::ZERO))
 }

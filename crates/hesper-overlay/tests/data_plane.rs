@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "data_plane/cuts.rs"]
+mod cuts;
 #[path = "data_plane/datagrams.rs"]
 mod datagrams;
 #[path = "data_plane/fail_over.rs"]

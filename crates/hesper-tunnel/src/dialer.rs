@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hesper_sdk::{Context, DatagramFlow, DialError, DialOptions, Sent, Stream};
 use std::{future::Future, io, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
@@ -32,7 +32,7 @@ pub trait Dialer: Clone + Send + Sync + 'static {
     /// How long the service lets a flow be idle, if it says so.
     fn max_idle(&self, service: &str) -> Option<Duration>;
 
-    /// Sends `head`, then copies both ways until both have ended; a failure of one side aborts the other.
+    /// Sends `head`, then copies both ways until both have ended; a failure of one side aborts the other, and so does dropping it.
     fn splice(
         stream: Self::Stream,
         tcp: TcpStream,
@@ -88,10 +88,7 @@ impl Dialer for Context {
         Some(Duration::from_millis(millis)).filter(|idle| !idle.is_zero())
     }
 
-    async fn splice(mut stream: Stream, tcp: TcpStream, head: Bytes) -> io::Result<()> {
-        if !head.is_empty() {
-            stream.write_all(&head).await?;
-        }
-        stream.splice_tcp(tcp).await.map(drop)
+    async fn splice(stream: Stream, tcp: TcpStream, head: Bytes) -> io::Result<()> {
+        stream.splice_tcp_after(head, tcp).await.map(drop)
     }
 }

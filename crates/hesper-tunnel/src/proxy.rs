@@ -335,6 +335,10 @@ async fn carry<D: Dialer>(
 ) {
     let service = &dialed.service;
     let asked = asked(service, local, client, Protocol::Tcp);
+    // Until the copy has ended well every close is a reset: no client must take it for an empty answer.
+    if let Err(error) = tcp.set_zero_linger() {
+        tracing::debug!(%error, "no reset");
+    }
     match dialer.dial(service, dialed.options(&asked)).await {
         Ok(stream) => {
             metrics.proxied(service, "ok");
@@ -345,10 +349,6 @@ async fn carry<D: Dialer>(
         Err(error) => {
             metrics.proxied(service, dial_word(&error));
             tracing::warn!(%service, %client, reason = %error, "a connection was refused");
-            // Reset, not end: the client must not take it for an empty answer.
-            if let Err(error) = tcp.set_zero_linger() {
-                tracing::debug!(%error, "no reset");
-            }
         }
     }
 }

@@ -17,7 +17,6 @@ use hesper_model::{config::Protocol, entity::Precedence};
 use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener, Updater};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::AsyncWriteExt,
     net::UdpSocket,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
@@ -310,9 +309,8 @@ async fn carry(
 }
 
 async fn copy(incoming: Incoming, connected: Connected) -> std::io::Result<()> {
-    let mut stream = incoming.into_stream().await?;
-    if !connected.head.is_empty() {
-        stream.write_all(&connected.head).await?;
-    }
-    stream.splice_tcp(connected.tcp).await.map(drop)
+    // Whatever goes wrong from here on, the target must not take it for an end.
+    connected.tcp.set_zero_linger()?;
+    let stream = incoming.into_stream().await?;
+    stream.splice_tcp_after(connected.head, connected.tcp).await.map(drop)
 }

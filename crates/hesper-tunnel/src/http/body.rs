@@ -1,8 +1,8 @@
 //! The body of an answer on its way from the target: streamed, never gathered, and never for ever.
 
-use super::{Body, BoxError};
+use super::{Body, BoxError, client::Client};
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{
@@ -28,18 +28,26 @@ impl Drop for EndsConnection {
     }
 }
 
-/// A target's body that ends with an error at the deadline, or when it brings nothing for [`IDLE`].
+/// A target's body that ends with an error at the deadline, or when it brings nothing for [`IDLE`]. Until it has ended well, the
+/// client's connection closes by a reset.
 struct Timed {
     inner: Incoming,
     until: Pin<Box<Sleep>>,
     has_deadline: bool,
+    client: Client,
     _connection: EndsConnection,
 }
 
 /// Wraps the body of a target's answer.
-pub(super) fn timed(inner: Incoming, deadline: Option<Instant>, connection: EndsConnection) -> Body {
+pub(super) fn timed(
+    inner: Incoming,
+    deadline: Option<Instant>,
+    connection: EndsConnection,
+    client: Client,
+) -> Body {
+    client.closes_by_reset(!inner.is_end_stream());
     let until = Box::pin(tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE)));
-    Timed { inner, until, has_deadline: deadline.is_some(), _connection: connection }.boxed_unsync()
+    Timed { inner, until, has_deadline: deadline.is_some(), client, _connection: connection }.boxed_unsync()
 }
 
 impl http_body::Body for Timed {
@@ -53,6 +61,9 @@ impl http_body::Body for Timed {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             if !self.has_deadline {
                 self.until.as_mut().reset(Instant::now() + IDLE);
+            }
+            if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.inner.is_end_stream()) {
+                self.client.closes_by_reset(false);
             }
             return Poll::Ready(frame.map(|f| f.map_err(Into::into)));
         }

@@ -1,6 +1,6 @@
 //! CONNECT: a tunnel to a service. The TLS inside, if any, ends in the target.
 
-use super::{Body, Failure, Shared, failure::full, forward};
+use super::{Body, Failure, Shared, client::ClientIo, failure::full, forward};
 use crate::{Dialer, metrics::Held};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -45,7 +45,7 @@ pub(super) async fn connect<D: Dialer>(
 /// The connection under a request, and what was read from it beyond the request.
 fn tcp_of(upgraded: Upgraded) -> io::Result<(TcpStream, Bytes)> {
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<ClientIo>>()
         .map_err(|_| io::Error::other("the connection under the request is no TCP connection"))?;
-    Ok((parts.io.into_inner(), parts.read_buf))
+    Ok((parts.io.into_inner().into_tcp(), parts.read_buf))
 }

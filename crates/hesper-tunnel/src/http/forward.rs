@@ -3,6 +3,7 @@
 use super::{
     Body, BoxError, Failure, Shared,
     body::{EndsConnection, timed},
+    client::Client,
     headers,
 };
 use crate::{Dialer, app_data::AppData};
@@ -27,7 +28,7 @@ const MAX_ANSWER_HEAD: usize = 256 * 1024;
 pub(super) async fn forward<D: Dialer>(
     shared: &Shared<D>,
     request: Request<Incoming>,
-    client: SocketAddr,
+    client: &Client,
 ) -> Result<Response<Body>, Failure> {
     let deadline = headers::scrape_timeout(request.headers()).map(|t| Instant::now() + t);
     let (request, authority) = toward_target(request)?;
@@ -53,7 +54,7 @@ struct Exchange<'a, D> {
     shared: &'a Shared<D>,
     authority: Authority,
     deadline: Option<Instant>,
-    client: SocketAddr,
+    client: &'a Client,
 }
 
 /// A request that got no answer.
@@ -76,7 +77,7 @@ impl<D: Dialer> Exchange<'_, D> {
         B::Error: Into<BoxError>,
     {
         let Self { authority, deadline, .. } = self;
-        let stream = dial(self.shared, authority, 80, *deadline, self.client).await?;
+        let stream = dial(self.shared, authority, 80, *deadline, self.client.address).await?;
         let builder =
             http1::Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = builder.map_err(|e| broken(authority, &e))?;
@@ -86,7 +87,7 @@ impl<D: Dialer> Exchange<'_, D> {
             Ok(answer) => answer.map_err(|e| broken(authority, &e))?,
             Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time")).into()),
         };
-        Ok(passed_on(answer, *deadline, connection))
+        Ok(passed_on(answer, *deadline, connection, self.client.clone()))
     }
 }
 
@@ -94,11 +95,12 @@ fn passed_on(
     answer: Response<Incoming>,
     deadline: Option<Instant>,
     connection: EndsConnection,
+    client: Client,
 ) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     let version = std::mem::replace(&mut head.version, http::Version::HTTP_11);
     headers::pass_on(&mut head.headers, version);
-    Response::from_parts(head, timed(body, deadline, connection))
+    Response::from_parts(head, timed(body, deadline, connection, client))
 }
 
 /// Opens a stream to what an authority stands for.

@@ -5,6 +5,7 @@
 //! terminator, 504 time; the reason is in the body, a stable word in `x-hesper-error`. Heads are bounded in size and time.
 
 mod body;
+mod client;
 mod connect;
 mod failure;
 mod forward;
@@ -15,12 +16,13 @@ pub(crate) use failure::dial_word;
 
 use crate::{Dialer, Known, Metrics, metrics::Held};
 use bytes::Bytes;
+use client::{Client, ClientIo};
 use failure::{Failure, full};
 use hesper_observe::metrics::Registry;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -129,16 +131,17 @@ async fn connection<D: Dialer>(
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let (io, by) = ClientIo::new(tcp, client);
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(respond(&shared, request, client).await) }
+        let (shared, by) = (Arc::clone(&shared), by.clone());
+        async move { Ok::<_, Infallible>(respond(&shared, request, &by).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
-        .serve_connection(TokioIo::new(tcp), service)
+        .serve_connection(io, service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
@@ -149,7 +152,7 @@ async fn connection<D: Dialer>(
 async fn respond<D: Dialer>(
     shared: &Arc<Shared<D>>,
     request: Request<Incoming>,
-    client: SocketAddr,
+    client: &Client,
 ) -> Response<Body> {
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -172,13 +175,13 @@ async fn respond<D: Dialer>(
 async fn serve<D: Dialer>(
     shared: &Arc<Shared<D>>,
     request: Request<Incoming>,
-    client: SocketAddr,
+    client: &Client,
 ) -> (&'static str, Result<Response<Body>, Failure>) {
     if let Some(what) = headers::ambiguity(request.headers()) {
         return ("local", Err(Failure::BadRequest(format!("the request has {what}"))));
     }
     if request.method() == Method::CONNECT {
-        return ("connect", connect::connect(shared, request, client).await);
+        return ("connect", connect::connect(shared, request, client.address).await);
     }
     if request.uri().authority().is_some() && !is_for_us(shared, &request) {
         return ("forward", forward::forward(shared, request, client).await);

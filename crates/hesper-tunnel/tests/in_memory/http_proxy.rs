@@ -282,6 +282,35 @@ async fn a_scrape_whose_host_is_lost_before_it_answered_is_asked_of_another() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_never_looks_whole() {
+    let world = World::new().await;
+    for (version, framing, sent) in [
+        ("1.1", "content-length: 9", "half"),
+        ("1.1", "transfer-encoding: chunked", "4\r\nhalf\r\n"),
+        // To this client the end of the connection is the end of the answer.
+        ("1.0", "transfer-encoding: chunked", "4\r\nhalf\r\n"),
+    ] {
+        let mut targets = world.target();
+        let mut tcp = world.connect().await;
+        let request = format!("GET http://metrics/ HTTP/{version}\r\nHost: x\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.expect("send");
+        let mut stream = targets.recv().await.expect("a stream");
+        head(&mut stream).await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{sent}");
+        stream.write_all(answer.as_bytes()).await.expect("answer");
+        let mut read = head(&mut tcp).await.into_bytes();
+        while !read.ends_with(b"half") && !read.ends_with(b"half\r\n") {
+            read.push(tcp.read_u8().await.expect("half of it"));
+        }
+        drop(stream);
+        let end = tcp.read_to_end(&mut read).await.expect_err("cut");
+        assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset, "{version} {framing}: {end}");
+        let text = String::from_utf8(read).expect("text");
+        assert!(!text.contains("0\r\n\r\n"), "no last chunk: {text:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_ends_the_stream() {
     let world = World::new().await;
     let mut targets = world.target();
