@@ -70,7 +70,9 @@ pub(crate) fn all(records: &Records, now: OffsetDateTime) -> Vec<Listed<'_>> {
         };
         Listed { serial, certificate: c, state }
     });
-    listed.collect()
+    let mut listed: Vec<_> = listed.collect();
+    listed.sort_by_key(|l: &Listed<'_>| l.serial);
+    listed
 }
 
 fn is_good(records: &Records, c: &Certificate, now: OffsetDateTime) -> bool {

@@ -3,7 +3,10 @@
 use super::Versioned;
 use hesper_pki::ca::Issued;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use time::OffsetDateTime;
 
 /// A certificate that this controller issued: `certificate/<serial>`. A serial without a record is not valid.
@@ -59,39 +62,78 @@ pub(crate) enum CertificateRefusal {
     Expired(String, OffsetDateTime),
 }
 
-/// Every certificate on record.
+/// Parts of a [`Sharded`].
+const SHARDS: usize = 256;
+
+/// A map in parts: a copy shares them all, and a change copies one. The keys are in no order.
+#[derive(Clone, Debug)]
+struct Sharded<V>(Vec<Arc<BTreeMap<String, V>>>);
+
+impl<V> Default for Sharded<V> {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Arc::default()).collect())
+    }
+}
+
+impl<V: Clone> Sharded<V> {
+    /// FNV-1a: keys are ids that this controller has made.
+    fn index(key: &str) -> usize {
+        let hash = key.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        (hash as usize) % SHARDS
+    }
+
+    fn get(&self, key: &str) -> Option<&V> {
+        self.0.get(Self::index(key))?.get(key)
+    }
+
+    /// The part of this key, to be changed.
+    fn of(&mut self, key: &str) -> &mut BTreeMap<String, V> {
+        Arc::make_mut(&mut self.0[Self::index(key)])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&String, &V)> {
+        self.0.iter().flat_map(|part| part.iter())
+    }
+}
+
+/// Every certificate on record. Cheap to clone, and to change after that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates {
-    by_serial: BTreeMap<String, Versioned<Certificate>>,
-    by_subject: BTreeMap<String, BTreeSet<String>>,
+    by_serial: Sharded<Arc<Versioned<Certificate>>>,
+    by_subject: Sharded<BTreeSet<String>>,
 }
 
 impl Certificates {
     pub(super) fn get(&self, serial: &str) -> Option<&Versioned<Certificate>> {
-        self.by_serial.get(serial)
+        self.by_serial.get(serial).map(AsRef::as_ref)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
-        self.by_serial.iter().map(|(serial, record)| (serial.as_str(), record))
+        self.by_serial.iter().map(|(serial, record)| (serial.as_str(), record.as_ref()))
     }
 
     pub(super) fn of_subject(&self, subject: &str) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
         let serials = self.by_subject.get(subject).into_iter().flatten();
-        serials.filter_map(|serial| Some((serial.as_str(), self.by_serial.get(serial)?)))
+        serials.filter_map(|serial| Some((serial.as_str(), self.get(serial)?)))
     }
 
     pub(super) fn put(&mut self, serial: &str, record: Versioned<Certificate>) {
         self.remove(serial);
-        self.by_subject.entry(record.entity.subject.clone()).or_default().insert(serial.to_owned());
-        self.by_serial.insert(serial.to_owned(), record);
+        let subject = record.entity.subject.clone();
+        self.by_subject.of(&subject).entry(subject).or_default().insert(serial.to_owned());
+        self.by_serial.of(serial).insert(serial.to_owned(), Arc::new(record));
     }
 
     pub(super) fn remove(&mut self, serial: &str) {
-        let Some(old) = self.by_serial.remove(serial) else { return };
-        if let Some(serials) = self.by_subject.get_mut(&old.entity.subject) {
+        if self.get(serial).is_none() {
+            return;
+        }
+        let Some(old) = self.by_serial.of(serial).remove(serial) else { return };
+        let subjects = self.by_subject.of(&old.entity.subject);
+        if let Some(serials) = subjects.get_mut(&old.entity.subject) {
             serials.remove(serial);
             if serials.is_empty() {
-                self.by_subject.remove(&old.entity.subject);
+                subjects.remove(&old.entity.subject);
             }
         }
     }
@@ -180,6 +222,21 @@ mod tests {
         for serial in ["old", "revoked", "alone", "alone"] {
             all.remove(serial);
         }
-        assert!(all.by_serial.is_empty() && all.by_subject.is_empty());
+        assert!(all.iter().next().is_none() && all.by_subject.iter().next().is_none());
+    }
+
+    #[test]
+    fn a_change_of_a_copy_is_not_seen_in_the_other() {
+        let mut all = Certificates::default();
+        (0..1_000).for_each(|n| all.put(&n.to_string(), record("a", "k", 60, false)));
+        let before = all.clone();
+        all.remove("7");
+        all.put("more", record("b", "k", 60, false));
+        let counts =
+            |c: &Certificates| (c.iter().count(), c.of_subject("a").count(), c.of_subject("b").count());
+        assert_eq!((counts(&before), counts(&all)), ((1_000, 1_000, 0), (1_000, 999, 1)));
+        let copied =
+            before.by_serial.0.iter().zip(&all.by_serial.0).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+        assert!(copied <= 2, "{copied} parts were copied");
     }
 }
