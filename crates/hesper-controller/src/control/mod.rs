@@ -66,6 +66,8 @@ pub(crate) use tokens::{SESSION, Tokens};
 
 /// Largest request of a node or router: certification requests and lists of routers are far smaller.
 const REQUEST_MAX: usize = 64 * 1024;
+/// Largest report of a router: ten bytes for each of the 16,384 sessions that it carries, and its links.
+const ROUTER_REQUEST_MAX: usize = 512 * 1024;
 /// How long the first report of a watch may take.
 const HELLO: Duration = Duration::from_secs(5);
 /// Dials and binds that may wait for somebody at a time; each holds its request only. The others are answered at once.
@@ -373,7 +375,7 @@ pub(crate) fn routes(state: Arc<State>) -> axum::Router {
     let nodes =
         NodeControlServer::new(node::NodeService(state.clone())).max_decoding_message_size(REQUEST_MAX);
     let routers =
-        RouterControlServer::new(router::RouterService(state)).max_decoding_message_size(REQUEST_MAX);
+        RouterControlServer::new(router::RouterService(state)).max_decoding_message_size(ROUTER_REQUEST_MAX);
     tonic::service::Routes::new(nodes).add_service(routers).into_axum_router()
 }
 
