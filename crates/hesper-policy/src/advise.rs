@@ -1,6 +1,6 @@
 //! The policy advisor: what stands between an identity and a service.
 
-use crate::{Model, access, decide, routers};
+use crate::{Model, access, routers};
 use hesper_model::{
     entity::{Identity, PolicyType, Service},
     id::{EdgeRouterId, IdentityId, ServiceId},
@@ -193,11 +193,7 @@ fn pair(
         .map(|r| CommonRouter { id: r.id.to_string(), name: r.name.clone(), is_online: online(&r.id) })
         .collect();
     let common_online = common.iter().filter(|r| r.is_online).count();
-    let may = |type_| {
-        model
-            .service_policies()
-            .any(|p| p.type_ == type_ && decide::has_identity(p, identity) && decide::has_service(p, service))
-    };
+    let may = |type_| model.service_access().first(identity, service, |p| p.type_ == type_).is_some();
     let (dial, bind) = (may(PolicyType::Dial), may(PolicyType::Bind));
     let both_have_routers = !of_identity.is_empty() && !of_service.is_empty();
     let faults = [

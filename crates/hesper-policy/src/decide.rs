@@ -5,9 +5,7 @@ use crate::{
     rule::{PolicyRef, Rule},
 };
 use hesper_model::{
-    entity::{
-        EdgeRouter, EdgeRouterPolicy, Identity, PolicyType, Service, ServiceEdgeRouterPolicy, ServicePolicy,
-    },
+    entity::{Identity, PolicyType, Service},
     id::{EdgeRouterId, IdentityId, ServiceId},
 };
 
@@ -64,7 +62,7 @@ impl Decision {
     }
 }
 
-/// Decides one request. Costs the number of policies, whatever the number of identities and services.
+/// Decides one request. Costs the number of policies that name the identity, or the service if they are fewer.
 ///
 /// Whatever the model does not know, or knows as disabled, is denied.
 pub fn decide(model: &Model, request: &Request<'_>) -> Decision {
@@ -90,13 +88,9 @@ fn service_access(
 ) -> Result<Rule, Rule> {
     let identity = known_identity(model, identity)?;
     let service = known_service(model, service)?;
-    let allowing = model
-        .service_policies()
-        .find(|p| p.type_ == type_ && has_identity(p, identity) && has_service(p, service))
-        .ok_or_else(|| Rule::NoServicePolicy {
-            type_,
-            identity: identity.name.clone(),
-            service: service.name.clone(),
+    let allowing =
+        model.service_access().first(identity, service, |p| p.type_ == type_).ok_or_else(|| {
+            Rule::NoServicePolicy { type_, identity: identity.name.clone(), service: service.name.clone() }
         })?;
     Ok(Rule::ServicePolicy(type_, PolicyRef { id: allowing.id.to_string(), name: allowing.name.clone() }))
 }
@@ -114,8 +108,8 @@ fn router_access(
         return Err(Rule::EdgeRouterDisabled(router.name.clone()));
     }
     let erp = model
-        .edge_router_policies()
-        .find(|p| erp_has_identity(p, identity) && erp_has_router(p, router))
+        .router_access()
+        .first(identity, router, |_| true)
         .map(|p| PolicyRef { id: p.id.to_string(), name: p.name.clone() })
         .ok_or_else(|| Rule::NoEdgeRouterPolicy {
             identity: identity.name.clone(),
@@ -123,8 +117,8 @@ fn router_access(
         })?;
     let Some(service) = service else { return Ok(Rule::Routers(erp, None)) };
     let serp = model
-        .service_edge_router_policies()
-        .find(|p| serp_has_service(p, service) && serp_has_router(p, router))
+        .service_routers()
+        .first(service, router, |_| true)
         .map(|p| PolicyRef { id: p.id.to_string(), name: p.name.clone() })
         .ok_or_else(|| Rule::NoServiceEdgeRouterPolicy {
             service: service.name.clone(),
@@ -142,28 +136,4 @@ pub(crate) fn known_identity<'a>(model: &'a Model, id: &IdentityId) -> Result<&'
 /// The service, if it exists.
 pub(crate) fn known_service<'a>(model: &'a Model, id: &ServiceId) -> Result<&'a Service, Rule> {
     model.service(id).map(AsRef::as_ref).ok_or_else(|| Rule::UnknownService(id.to_string()))
-}
-
-pub(crate) fn has_identity(policy: &ServicePolicy, identity: &Identity) -> bool {
-    policy.identity_roles.matches(policy.semantic, identity.id.as_str(), &identity.role_attributes)
-}
-
-pub(crate) fn has_service(policy: &ServicePolicy, service: &Service) -> bool {
-    policy.service_roles.matches(policy.semantic, service.id.as_str(), &service.role_attributes)
-}
-
-pub(crate) fn erp_has_identity(policy: &EdgeRouterPolicy, identity: &Identity) -> bool {
-    policy.identity_roles.matches(policy.semantic, identity.id.as_str(), &identity.role_attributes)
-}
-
-pub(crate) fn erp_has_router(policy: &EdgeRouterPolicy, router: &EdgeRouter) -> bool {
-    policy.edge_router_roles.matches(policy.semantic, router.id.as_str(), &router.role_attributes)
-}
-
-pub(crate) fn serp_has_service(policy: &ServiceEdgeRouterPolicy, service: &Service) -> bool {
-    policy.service_roles.matches(policy.semantic, service.id.as_str(), &service.role_attributes)
-}
-
-pub(crate) fn serp_has_router(policy: &ServiceEdgeRouterPolicy, router: &EdgeRouter) -> bool {
-    policy.edge_router_roles.matches(policy.semantic, router.id.as_str(), &router.role_attributes)
 }

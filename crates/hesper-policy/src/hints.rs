@@ -1,6 +1,6 @@
 //! What is still missing before a service can be dialed, in one line.
 
-use crate::{Model, access, decide, routers};
+use crate::{Model, access, index::Policy as _, routers};
 use hesper_model::{
     entity::{PolicyType, Service},
     id::{ServiceId, ServicePolicyId, TerminatorId},
@@ -16,14 +16,14 @@ pub fn after_create_service(model: &Model, service: &ServiceId) -> Option<String
 /// policy itself when it matches no service or no identity.
 pub fn after_create_service_policy(model: &Model, policy: &ServicePolicyId) -> Option<String> {
     let policy = model.service_policy(policy)?;
-    let mut services: Vec<_> = model.services().filter(|s| decide::has_service(policy, s)).collect();
+    let mut services: Vec<_> = model.services().filter(|s| policy.has_right(s)).collect();
     if services.is_empty() {
         return Some(format!(
             "service-policy '{}' matches no service yet: check its --service-roles",
             policy.name
         ));
     }
-    if !model.identities().any(|i| decide::has_identity(policy, i)) {
+    if !model.identities().any(|i| policy.has_left(i)) {
         return Some(format!(
             "service-policy '{}' matches no identity yet: check its --identity-roles",
             policy.name

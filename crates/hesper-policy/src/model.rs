@@ -1,6 +1,9 @@
 //! The model: every entity at one revision.
 
-use crate::table::Table;
+use crate::{
+    index::{Index, Memo},
+    table::Table,
+};
 use hesper_model::{
     entity::{
         Config, ConfigType, EdgeRouter, EdgeRouterPolicy, Enrollment, Entity, Identity, Kind, Service,
@@ -11,7 +14,7 @@ use hesper_model::{
         ServiceEdgeRouterPolicyId, ServiceId, ServicePolicyId, TerminatorId,
     },
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 macro_rules! model {
     ($($field:ident: $type:ident, $id:ident, $one:ident $(, $by_name:ident)?;)+) => {
@@ -40,6 +43,7 @@ macro_rules! model {
         pub struct Model {
             revision: u64,
             $($field: Arc<Table<$type>>,)+
+            memos: Memos,
         }
 
         $(impl Stored for $type {
@@ -71,6 +75,7 @@ macro_rules! model {
                         },
                     }
                 }
+                next.memos = self.memos.of_next(self, &next);
                 next
             }
 
@@ -141,29 +146,67 @@ impl Model {
         configs
     }
 
-    /// The service policies of either model that the other has not, if all other tables of policies, services and routers are the
-    /// very same. A change shares what it does not touch, so this is cheap to tell.
-    pub(crate) fn changed_policies(&self, after: &Self) -> Option<Vec<Arc<ServicePolicy>>> {
-        let same = Arc::ptr_eq(&self.services, &after.services)
-            && Arc::ptr_eq(&self.configs, &after.configs)
-            && Arc::ptr_eq(&self.config_types, &after.config_types)
-            && Arc::ptr_eq(&self.edge_routers, &after.edge_routers)
-            && Arc::ptr_eq(&self.edge_router_policies, &after.edge_router_policies);
-        if !same {
-            return None;
-        }
-        if Arc::ptr_eq(&self.service_policies, &after.service_policies) {
-            return Some(Vec::new());
-        }
-        let not_in = |other: &'_ Self, policy: &Arc<ServicePolicy>| {
-            !other.service_policy(&policy.id).is_some_and(|there| Arc::ptr_eq(there, policy))
-        };
-        let gone = self.service_policies().filter(|p| not_in(after, p));
-        Some(gone.chain(after.service_policies().filter(|p| not_in(self, p))).cloned().collect())
+    /// Service policies by whom they have.
+    pub(crate) fn service_access(&self) -> &Index<ServicePolicy> {
+        self.memos.service_access.get(|| Index::new(self.service_policies.iter(), self.services.iter()))
+    }
+
+    /// Edge-router policies by whom they have.
+    pub(crate) fn router_access(&self) -> &Index<EdgeRouterPolicy> {
+        let make = || Index::new(self.edge_router_policies.iter(), self.edge_routers.iter());
+        self.memos.router_access.get(make)
+    }
+
+    /// Service-edge-router policies by what they have.
+    pub(crate) fn service_routers(&self) -> &Index<ServiceEdgeRouterPolicy> {
+        let make = || Index::new(self.service_edge_router_policies.iter(), self.edge_routers.iter());
+        self.memos.service_routers.get(make)
     }
 
     /// The terminators of a service, in the order of their ids.
-    pub fn terminators_of<'a>(&'a self, service: &'a ServiceId) -> impl Iterator<Item = &'a Arc<Terminator>> {
-        self.terminators().filter(move |t| t.service_id == *service)
+    pub fn terminators_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Terminator>> {
+        let by_service = self.memos.terminators.get(|| {
+            let mut by_service: HashMap<_, Vec<_>> = HashMap::new();
+            for terminator in self.terminators() {
+                let of_service: &mut Vec<_> = by_service.entry(terminator.service_id.clone()).or_default();
+                of_service.push(Arc::clone(terminator));
+            }
+            by_service
+        });
+        by_service.get(service).into_iter().flatten()
+    }
+
+    /// Have both the very same entities of this kind? Cheap, because a change shares what it does not touch.
+    pub fn shares<T: Stored>(&self, other: &Self) -> bool {
+        std::ptr::eq(T::table(self), T::table(other))
+    }
+}
+
+/// What is looked up often.
+#[derive(Clone, Debug, Default)]
+struct Memos {
+    service_access: Memo<Index<ServicePolicy>>,
+    router_access: Memo<Index<EdgeRouterPolicy>>,
+    service_routers: Memo<Index<ServiceEdgeRouterPolicy>>,
+    terminators: Memo<HashMap<ServiceId, Vec<Arc<Terminator>>>>,
+}
+
+impl Memos {
+    /// Those that are still true after a change, and room for the others.
+    fn of_next(&self, before: &Model, after: &Model) -> Self {
+        fn kept<T>(memo: &Memo<T>, same: bool) -> Memo<T> {
+            if same { memo.clone() } else { Memo::default() }
+        }
+        let routers = after.shares::<EdgeRouter>(before);
+        let services = after.shares::<Service>(before);
+        Self {
+            service_access: kept(&self.service_access, services && after.shares::<ServicePolicy>(before)),
+            router_access: kept(&self.router_access, routers && after.shares::<EdgeRouterPolicy>(before)),
+            service_routers: kept(
+                &self.service_routers,
+                routers && after.shares::<ServiceEdgeRouterPolicy>(before),
+            ),
+            terminators: kept(&self.terminators, after.shares::<Terminator>(before)),
+        }
     }
 }

@@ -5,6 +5,7 @@ use hesper_model::{
     entity::{EdgeRouter, Identity, Service},
     id::{EdgeRouterId, IdentityId, ServiceId},
 };
+use std::sync::Arc;
 
 /// The routers that edge-router policies give to the identity, in the order of their ids; none for an unknown or disabled identity.
 pub fn routers_for(model: &Model, identity: &IdentityId) -> Vec<EdgeRouterId> {
@@ -68,20 +69,16 @@ pub fn ends(
 
 /// The enabled routers of one identity.
 pub(crate) fn of_identity<'a>(model: &'a Model, identity: &Identity) -> Vec<&'a EdgeRouter> {
-    let policies: Vec<_> =
-        model.edge_router_policies().filter(|p| decide::erp_has_identity(p, identity)).collect();
-    enabled(model).filter(|r| policies.iter().any(|p| decide::erp_has_router(p, r))).collect()
+    enabled(model.router_access().given(identity))
 }
 
 /// The enabled routers of one service.
 pub(crate) fn of_service<'a>(model: &'a Model, service: &Service) -> Vec<&'a EdgeRouter> {
-    let policies: Vec<_> =
-        model.service_edge_router_policies().filter(|p| decide::serp_has_service(p, service)).collect();
-    enabled(model).filter(|r| policies.iter().any(|p| decide::serp_has_router(p, r))).collect()
+    enabled(model.service_routers().given(service))
 }
 
-fn enabled(model: &Model) -> impl Iterator<Item = &EdgeRouter> {
-    model.edge_routers().map(AsRef::as_ref).filter(|r| !r.disabled)
+fn enabled(routers: Vec<&Arc<EdgeRouter>>) -> Vec<&EdgeRouter> {
+    routers.into_iter().map(AsRef::as_ref).filter(|r| !r.disabled).collect()
 }
 
 fn ids(routers: &[&EdgeRouter]) -> Vec<EdgeRouterId> {

@@ -31,7 +31,7 @@ impl<T: Entity> Table<T> {
     }
 
     /// Every entity, in the order of their ids.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<T>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<T>> + Clone {
         self.by_id.values()
     }
 

@@ -1,5 +1,5 @@
 use crate::{
-    Change, Entities, Model, Request, advise, common_routers, decide, hints, routers, routers_for,
+    Change, Changed, Entities, Model, Request, advise, common_routers, decide, hints, routers, routers_for,
     services_for,
     terminators::{Candidate, choose, reaches},
     testing::*,
@@ -261,6 +261,42 @@ fn changes_make_the_next_model_and_leave_the_old_one() {
     assert_eq!(swapped.identity_by_name("host").map(|i| i.id.clone()), Some(identity_id("client")));
 }
 
+#[test]
+fn a_change_concerns_whom_it_takes_something_from() {
+    let before = model(|_| ());
+    let delete = |kind, id: &str| Change::Delete(kind, id.to_owned());
+    let mut renamed = identity("client", &["clients"]);
+    renamed.name = "customer".into();
+    let mut off = before.edge_router(&router_id("r")).expect("there").as_ref().clone();
+    off.disabled = true;
+    let mut moved = before.edge_router(&router_id("r")).expect("there").as_ref().clone();
+    moved.addresses = vec!["elsewhere:1".into()];
+    for (n, (change, stranger, client)) in [
+        (delete(Kind::ServicePolicy, "dial-id"), false, true),
+        (delete(Kind::ServicePolicy, "bind-id"), false, true),
+        (delete(Kind::EdgeRouterPolicy, "erp-id"), false, true),
+        (delete(Kind::ServiceEdgeRouterPolicy, "serp-id"), true, true),
+        (delete(Kind::Service, "svc-id"), true, true),
+        (delete(Kind::EdgeRouter, "r-id"), true, true),
+        (off.into(), true, true),
+        (moved.into(), false, false),
+        (renamed.into(), false, false),
+        (identity("client", &["others"]).into(), false, true),
+        (service_policy("more", PolicyType::Dial, &["#all"], &["#all"]).into(), false, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let after = before.with(2, [change]);
+        let changed = Changed::between(&before, &after);
+        let may_end = |dialer, host| {
+            changed.may_end(&after, &identity_id(dialer), &service_id("svc"), &identity_id(host))
+        };
+        assert_eq!((n, may_end("stranger", "stranger"), may_end("client", "host")), (n, stranger, client));
+        assert!(Changed::between(&after, &after).takes_nothing());
+    }
+}
+
 fn candidate(id: &str, cost: u32, precedence: Precedence) -> Candidate {
     Candidate { id: TerminatorId::new(id), host: identity_id("h"), instance: String::new(), cost, precedence }
 }
@@ -417,10 +453,38 @@ proptest! {
     }
 
     #[test]
+    fn the_next_model_decides_as_one_built_anew_and_knows_whom_it_concerns(old in some_entities(), new in some_entities()) {
+        let before = Model::build(1, old.clone());
+        let allowed_before = allowed(&before);
+        let gone = old.service_policies.iter().filter(|p| new.service_policies.iter().all(|n| n.id != p.id));
+        let gone = gone.map(|p| Change::Delete(Kind::ServicePolicy, p.id.to_string()));
+        // What is equal stays the very same, as in the store.
+        let identities = new.identities.iter().zip(&old.identities).filter(|(n, o)| n != o).map(|(n, _)| n.clone().into());
+        let services = new.services.iter().zip(&old.services).filter(|(n, o)| n != o).map(|(n, _)| n.clone().into());
+        let policies = new.service_policies.iter().filter(|p| !old.service_policies.contains(p)).cloned().map(Into::into);
+        let changes: Vec<Change> = gone.chain(identities).chain(services).chain(policies).collect();
+        let after = before.with(2, changes);
+        let changed = Changed::between(&before, &after);
+        for (was, (i, s, dial, bind)) in allowed_before.into_iter().zip(allowed(&after)) {
+            prop_assert_eq!(dial, naive(&new, PolicyType::Dial, i, s));
+            prop_assert_eq!(bind, naive(&new, PolicyType::Bind, i, s));
+            let (who, what) = (identity_id(&format!("i{i}")), service_id(&format!("s{s}")));
+            let nobody = identity_id("nobody");
+            prop_assert!(!was.2 || dial || changed.may_end(&after, &who, &what, &who));
+            prop_assert!(!was.3 || bind || changed.may_end(&after, &who, &what, &who));
+            let identity = after.identity(&who).expect("it is in both");
+            let concerned = changed.policies_concern(identity) || changed.services().any(|id| *id == what);
+            prop_assert!((was.2, was.3) == (dial, bind) || concerned || old.identities[i] != new.identities[i]);
+            prop_assert!(!changed.may_end(&after, &nobody, &what, &who) || !changed.takes_nothing());
+        }
+    }
+
+    #[test]
     fn another_policy_never_takes_away(entities in some_entities(), policy in some_policy()) {
         let before = Model::build(1, entities);
         prop_assume!(before.service_policy(&policy.id).is_none());
         let after = before.with(2, [policy.into()]);
+        prop_assert!(Changed::between(&before, &after).takes_nothing());
         for (old, new) in allowed(&before).into_iter().zip(allowed(&after)) {
             prop_assert!(old.2 <= new.2 && old.3 <= new.3);
         }

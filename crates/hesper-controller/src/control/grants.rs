@@ -10,7 +10,7 @@ use hesper_policy::{
     routers::{self, Ends},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -134,6 +134,8 @@ pub(crate) enum Full {
 #[derive(Debug)]
 struct Entry {
     grant: Grant,
+    /// How many were recorded before it, and itself.
+    number: u64,
     /// Why it is revoked.
     revoked: Option<String>,
     /// Routers of its pass that must not carry it any more.
@@ -145,6 +147,11 @@ struct Entry {
 pub(crate) struct Ledger {
     entries: HashMap<String, Entry>,
     by_expiry: BTreeSet<(u64, String)>,
+    by_pair: HashMap<Arc<Pair>, BTreeSet<String>>,
+    /// Pairs with a grant that was recorded since the last round.
+    fresh: HashSet<Arc<Pair>>,
+    /// How many were ever recorded.
+    recorded: u64,
     per_dialer: HashMap<IdentityId, usize>,
     /// The grant issued last for each lease.
     newest: HashMap<Lease, String>,
@@ -187,7 +194,12 @@ impl Ledger {
                 *self.users.entry(grant.terminator.clone()).or_default() += 1;
             }
         }
-        let entry = Entry { revoked: None, closed: BTreeSet::new(), grant };
+        let known = self.by_pair.get_key_value(&grant.pair).map(|(pair, _)| Arc::clone(pair));
+        let pair = known.unwrap_or_else(|| Arc::new(grant.pair.clone()));
+        self.by_pair.entry(Arc::clone(&pair)).or_default().insert(grant.id.clone());
+        self.fresh.insert(pair);
+        self.recorded += 1;
+        let entry = Entry { number: self.recorded, revoked: None, closed: BTreeSet::new(), grant };
         self.entries.insert(entry.grant.id.clone(), entry);
         Ok(())
     }
@@ -196,6 +208,12 @@ impl Ledger {
     pub(crate) fn withdraw(&mut self, id: &str) {
         let Some(entry) = self.entries.remove(id) else { return };
         self.end_lease(entry.grant.lease(), id);
+        if let Some(of_pair) = self.by_pair.get_mut(&entry.grant.pair) {
+            of_pair.remove(id);
+            if of_pair.is_empty() {
+                self.by_pair.remove(&entry.grant.pair);
+            }
+        }
         self.by_expiry.remove(&(entry.grant.expires_at, entry.grant.id));
         if let Some(n) = self.per_dialer.get_mut(&entry.grant.pair.dialer) {
             *n -= 1;
@@ -242,39 +260,65 @@ impl Ledger {
         }
     }
 
-    /// Decides every live grant again. What is denied now is revoked: each revocation is returned once.
-    pub(crate) fn recheck(&mut self, model: &Model) -> Vec<Revocation> {
-        let mut judged = Judged::default();
-        let live = self.entries.values_mut().filter(|e| e.revoked.is_none());
-        let mut revocations: Vec<_> = live.filter_map(|entry| entry.recheck(model, &mut judged)).collect();
-        revocations.sort_by(|a, b| a.id.cmp(&b.id));
+    /// Begins to decide again: every pair, or only what is new since the last time.
+    pub(crate) fn round(&mut self, all: bool) -> Round {
+        let fresh = std::mem::take(&mut self.fresh);
+        let pairs =
+            if all { self.by_pair.keys().cloned().collect() } else { fresh.iter().cloned().collect() };
+        Round { pairs, fresh, until: self.recorded }
+    }
+
+    /// Ends what the verdict ends of the pair's grants that are of the round. Each revocation is returned once.
+    pub(crate) fn settle(&mut self, pair: &Pair, judged: &Judged, until: u64) -> Vec<Revocation> {
+        let Some(ids) = self.by_pair.get(pair) else { return Vec::new() };
+        let mut revocations = Vec::new();
+        for id in ids {
+            let live = self.entries.get_mut(id).filter(|e| e.revoked.is_none() && e.number <= until);
+            revocations.extend(live.and_then(|entry| entry.settle(judged)));
+        }
         self.end_leases(&revocations);
+        revocations
+    }
+
+    /// Decides every live grant again.
+    #[cfg(test)]
+    pub(crate) fn recheck(&mut self, model: &Model) -> Vec<Revocation> {
+        let Round { pairs, until, .. } = self.round(true);
+        let settled = pairs.iter().flat_map(|pair| self.settle(pair, &verdict(model, pair), until));
+        let mut revocations: Vec<_> = settled.collect();
+        revocations.sort_by(|a, b| a.id.cmp(&b.id));
         revocations
     }
 
     /// Records grants of before a restart, which a binder has reported, and decides them. Those known already are left alone,
     /// and those for which there is no room.
     pub(crate) fn adopt(&mut self, grants: Vec<Grant>, model: &Model) -> Vec<Revocation> {
-        let mut judged = Judged::default();
         let mut revocations = Vec::new();
         for grant in grants {
-            let id = grant.id.clone();
+            let (id, judged) = (grant.id.clone(), verdict(model, &grant.pair));
             if self.entries.contains_key(&id) || self.issue(grant).is_err() {
                 continue;
             }
-            revocations.extend(self.entries.get_mut(&id).and_then(|entry| entry.recheck(model, &mut judged)));
+            revocations.extend(self.entries.get_mut(&id).and_then(|entry| entry.settle(&judged)));
         }
         self.end_leases(&revocations);
         revocations
     }
 
-    /// The live grant issued last for each lease, and the ways that its dialer was told.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = (&Grant, &[Path])> {
-        let entries = self.newest.values().filter_map(|id| self.entries.get(id));
-        entries.filter_map(|e| match &e.grant.reach {
-            Reach::Paths { paths, told } => Some((&e.grant, paths.get(..*told)?)),
-            Reach::Anywhere(_) => None,
-        })
+    /// The live grant issued last for each lease.
+    pub(crate) fn lease_ids(&self) -> Vec<String> {
+        self.newest.values().cloned().collect()
+    }
+
+    /// Such a grant, if it still is one, and the ways that its dialer was told.
+    pub(crate) fn lease(&self, id: &str) -> Option<(&Grant, &[Path])> {
+        let grant = &self.entries.get(id)?.grant;
+        match &grant.reach {
+            Reach::Paths { paths, told } if *self.newest.get(&grant.lease())? == id => {
+                Some((grant, paths.get(..*told)?))
+            }
+            Reach::Paths { .. } | Reach::Anywhere(_) => None,
+        }
     }
 
     /// Revokes every live grant of a session, as dialer or as binder.
@@ -314,15 +358,29 @@ impl Ledger {
     }
 }
 
-/// Decisions of one look at the ledger: most of its pairs hold several grants.
-type Judged = HashMap<Pair, Result<Ends, String>>;
+/// What grants of a pair may still use, or why they end.
+pub(crate) type Judged = Result<Ends, String>;
+
+/// Decides a pair once for all of its grants.
+pub(crate) fn verdict(model: &Model, pair: &Pair) -> Judged {
+    judge(model, pair).map(|(_, ends)| ends).map_err(|rule| rule.to_string())
+}
+
+/// What may have to be decided again at one time.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// Every pair with grants, or only the fresh ones.
+    pub(crate) pairs: Vec<Arc<Pair>>,
+    /// Those with a grant that no round has seen yet. Whatever the rounds before saw, it may have been decided by a model between
+    /// two of them.
+    pub(crate) fresh: HashSet<Arc<Pair>>,
+    /// Grants recorded later are none of it: they are decided when they are issued.
+    pub(crate) until: u64,
+}
 
 impl Entry {
-    fn recheck(&mut self, model: &Model, judged: &mut Judged) -> Option<Revocation> {
-        let allowed = judged.entry(self.grant.pair.clone()).or_insert_with_key(|pair| {
-            judge(model, pair).map(|(_, ends)| ends).map_err(|rule| rule.to_string())
-        });
-        match allowed {
+    fn settle(&mut self, judged: &Judged) -> Option<Revocation> {
+        match judged {
             Err(reason) => self.revoke(reason),
             Ok(allowed) => self.keep_routers(allowed),
         }
@@ -466,7 +524,24 @@ mod tests {
         let [r] = &revoked[..] else { panic!("{revoked:?}") };
         assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
         assert!(r.reason.contains("no identity 'deleted'") && ledger.is_live("g") && ledger.is_live("known"));
-        assert_eq!(ledger.leases().map(|(g, _)| g.id.as_str()).collect::<Vec<_>>(), ["known"]);
+        assert_eq!(ledger.lease_ids(), ["known"]);
+        assert!(ledger.lease("known").is_some() && ledger.lease("g").is_none());
+    }
+
+    #[test]
+    fn a_round_has_what_is_new_or_everything_and_nothing_that_comes_after_it() {
+        let mut ledger = ledger([grant("g", "dialer", &["r1"], 300)]);
+        let sizes = |round: &Round| (round.pairs.len(), round.fresh.len());
+        assert_eq!(sizes(&ledger.round(false)), (1, 1));
+        assert_eq!(sizes(&ledger.round(false)), (0, 0));
+        ledger.issue(grant("h", "other", &["r1"], 300)).expect("room");
+        let round = ledger.round(true);
+        assert_eq!(sizes(&round), (2, 1));
+        ledger.issue(grant("later", "dialer", &["r1"], 300)).expect("room");
+        let pair = grant("g", "dialer", &[], 0).pair;
+        let revoked = ledger.settle(&pair, &Err("it was denied then".into()), round.until);
+        assert_eq!(revoked.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["g"]);
+        assert!(ledger.is_live("later") && ledger.is_live("h"));
     }
 
     #[test]
@@ -500,12 +575,14 @@ mod tests {
                     _ => ledger.withdraw(&at.to_string()),
                 }
                 prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+                prop_assert_eq!(ledger.entries.len(), ledger.by_pair.values().map(BTreeSet::len).sum::<usize>());
                 prop_assert_eq!(ledger.newest.len(), ledger.users.values().sum::<usize>());
                 prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
                 prop_assert_eq!(ledger.entries.len(), ledger.per_dialer.values().sum::<usize>());
             }
             ledger.expire(20);
             prop_assert!(ledger.len() == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
+            prop_assert!(ledger.by_pair.is_empty());
         }
     }
 }

@@ -4,7 +4,8 @@
 //! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
 //! (how often one identity may call), `tokens` (whose session tokens are out), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
-//! `renew`, `journal` (records of session tokens), and `reconcile` (what follows from a change: revocations at once, terminators of sessions that are gone).
+//! `renew`, `journal` (records of session tokens), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
+//! sessions that are gone, better ways).
 //!
 //! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
 //! it missed is told again when it is back.
@@ -25,6 +26,7 @@ mod reconcile;
 mod refusal;
 mod renew;
 mod reroute;
+mod revoke;
 mod router;
 mod sessions;
 mod tokens;
@@ -60,7 +62,7 @@ use std::{
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
-use view::{Picture, RouterKeys};
+use view::{Picture, Presence, RouterKeys};
 
 pub(crate) use tokens::{SESSION, Tokens};
 
@@ -120,22 +122,21 @@ pub(crate) struct Control {
     /// Who trusts which CA.
     pub(crate) watchers: Arc<Watchers>,
     shared: Mutex<Shared>,
+    /// Revision of the model by which everything that is out was decided last, for what nodes are told: what ends comes first.
+    judged: watch::Sender<u64>,
     /// [`Sessions::version`], for dials that wait.
     presence: watch::Sender<u64>,
     /// [`Sessions::view_version`], for what nodes are told.
     view: watch::Sender<u64>,
     /// [`Sessions::paths_version`], for reroutes.
     paths: watch::Sender<u64>,
-    picture: Mutex<Option<Pictured>>,
+    picture: Mutex<Option<Arc<Picture>>>,
     waiting: Semaphore,
     journal: Journal,
     metrics: ControlMetrics,
     watches: TaskTracker,
     stop: CancellationToken,
 }
-
-/// A picture, and the revision and view version that it shows.
-type Pictured = ((u64, u64), Arc<Picture>);
 
 struct Shared {
     sessions: Sessions,
@@ -176,6 +177,7 @@ impl Default for Control {
             settings: Settings::default(),
             watchers: Arc::default(),
             shared: Mutex::default(),
+            judged: watch::Sender::new(0),
             presence: watch::Sender::new(0),
             view: watch::Sender::new(0),
             paths: watch::Sender::new(0),
@@ -236,21 +238,18 @@ impl Control {
     /// What nodes are told now; made once for all of them.
     fn picture(&self, state: &State) -> Arc<Picture> {
         let mut made = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
-        let (model, records) = (state.model(), state.records());
-        let shared = self.lock();
-        let key = (model.revision(), shared.sessions.view_version());
-        if let Some((_, picture)) = made.as_ref().filter(|(of, _)| *of == key) {
+        let model = state.model();
+        // What changes meanwhile wakes everybody again.
+        let key = (model.revision(), *self.view.borrow());
+        if let Some(picture) = made.as_ref().filter(|picture| picture.key() == key) {
             return picture.clone();
         }
+        let (records, presence) = (state.records(), Presence::of(&self.lock().sessions));
         let keys = |id: &EdgeRouterId| {
             records.router_secret(id.as_str()).map(|r| RouterKeys { tag: r.tag, secret: r.knock_secret })
         };
-        let picture = Picture::new(model, &shared.sessions, keys);
-        let picture = Arc::new(match made.as_ref() {
-            Some((_, before)) => picture.after(before),
-            None => picture,
-        });
-        *made = Some((key, picture.clone()));
+        let picture = Arc::new(Picture::new(model, &presence, keys, made.as_deref()));
+        *made = Some(picture.clone());
         picture
     }
 
@@ -310,12 +309,13 @@ impl Control {
         });
     }
 
-    /// What a watch has to follow, and how far apart its updates are at least: the more watches, the rarer, so that a
-    /// thousand of them following one change after the other leave room for the changes themselves.
-    fn changes(&self, state: &State) -> Changes {
-        Changes::new(state.subscribe(), self.view.subscribe())
+    /// What a watch has to follow.
+    fn changes(&self) -> Changes {
+        Changes::new(self.judged.subscribe(), self.view.subscribe())
     }
 
+    /// How far apart the updates of a watch are at least: the more watches, the rarer, so that a thousand of them following one
+    /// change after the other leave room for the changes themselves.
     fn pace(&self) -> Duration {
         let watches = u32::try_from(self.watches.len()).unwrap_or(u32::MAX);
         Duration::from_millis(20) + Duration::from_micros(40).saturating_mul(watches)
@@ -383,7 +383,7 @@ pub(crate) fn routes(state: Arc<State>) -> axum::Router {
 pub(crate) fn spawn(state: &Arc<State>, tasks: &TaskTracker, stop: &CancellationToken) {
     reconcile::restore(state);
     state.control.metrics.register(&state.metrics.registry);
-    tasks.spawn(reconcile::revoke(state.clone(), stop.clone()));
+    tasks.spawn(revoke::revoke(state.clone(), stop.clone()));
     tasks.spawn(reconcile::sweep(state.clone(), stop.clone()));
     tasks.spawn(journal::keep(state.clone(), stop.clone()));
     tasks.spawn(reconcile::reroute(state.clone(), stop.clone()));

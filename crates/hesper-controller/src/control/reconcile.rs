@@ -1,40 +1,31 @@
-//! What follows from a change of the model, or from time: revocations at once, then the terminators that nobody hosts any more, and
-//! the ways that became better.
+//! What follows from a change of the model, or from time, beside what must end at once: terminators that nobody hosts any more go, and
+//! ways that became better are told.
 
 use super::{
-    auth,
     grants::{Pair, judge},
     paths::Between,
     reroute::{Found, Reroutes, cause},
-    sessions::Session,
-    tokens::Holder,
 };
-use crate::state::{Changes, Records, State, WriteError};
-use hesper_model::{
-    entity::Terminator,
-    id::{IdentityId, Tag},
-};
-use hesper_pki::spiffe::{SpiffeId, SpiffeRole};
-use hesper_policy::{Model, Request, decide, routers::Ends};
+use crate::state::{Changes, State, WriteError};
+use hesper_model::{entity::Terminator, id::Tag};
+use hesper_policy::{Request, decide, routers::Ends};
 use hesper_proto::control::{NodeUpdate, Reroute, node_update};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
-use time::OffsetDateTime;
-use tokio::time::sleep;
+use tokio::{task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 /// Terminators removed in one transaction: a large node's at once, and still far below the store's limit.
 const BATCH: usize = 256;
-/// Time that expired grants and certificates may stay unnoticed.
-const TICK: Duration = Duration::from_secs(5);
 /// Least time between two looks at all terminators: a thousand nodes coming back together are one look.
 const SWEEP_PACE: Duration = Duration::from_millis(20);
 /// Least time between two looks at all leases.
 const REROUTE_PACE: Duration = Duration::from_millis(100);
+/// Leases that are looked at at a time.
+const LEASES_AT_ONCE: usize = 64;
 /// Wait after a write that met another one, or failed.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -55,94 +46,6 @@ pub(super) fn restore(state: &State) {
     });
 }
 
-/// Decides everything that is out again after each change, until `stop`.
-pub(super) async fn revoke(state: Arc<State>, stop: CancellationToken) {
-    let mut model = state.subscribe();
-    loop {
-        model.mark_unchanged();
-        let started = Instant::now();
-        revoke_now(&state);
-        // With very many grants a look at all of them takes long: then leave as much time for everything else.
-        let rest = started.elapsed();
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = async { sleep(rest).await; tokio::select! { _ = model.changed() => {}, () = sleep(TICK) => {} } } => {}
-        }
-    }
-}
-
-fn revoke_now(state: &State) {
-    let control = &state.control;
-    control.change(|shared| {
-        shared.ledger.expire(super::unix_now());
-        shared.costs.forget(Instant::now());
-        let gone = shared.tokens.expire(super::unix_now());
-        gone.into_iter().for_each(|tag| control.journal.note(tag, None));
-        // The model is read under the lock: a grant that was recorded before is decided by this model or a later one.
-        let revoked = shared.ledger.recheck(&state.model());
-        control.tell(shared, revoked);
-    });
-    let (model, records) = (state.model(), state.records());
-    let now = OffsetDateTime::now_utc();
-    let shared = control.lock();
-    let checked = shared
-        .sessions
-        .iter()
-        .filter_map(|(tag, s)| Some((tag, session(state, &model, &records, s, now).err()?)));
-    let mut ended: Vec<(Tag, Status)> = checked.collect();
-    // Nodes that do not talk to this controller any more, or not yet again, still have their tokens.
-    let absent = shared.tokens.live().filter(|(tag, _)| shared.sessions.get(*tag).is_none());
-    ended.extend(absent.filter_map(|(tag, h)| Some((tag, holder(state, &model, &records, h, now).err()?))));
-    for (id, (_, outbox)) in &shared.routers {
-        if let Err(status) = auth::known_router(&model, id) {
-            outbox.end(status);
-        }
-    }
-    drop(shared);
-    control.end_sessions(ended);
-}
-
-/// May this session go on?
-fn session(
-    state: &State,
-    model: &Model,
-    records: &Records,
-    session: &Session,
-    now: OffsetDateTime,
-) -> Result<(), Status> {
-    auth::known_identity(model, &session.identity)?;
-    // A session from before a restart has not shown its key yet.
-    let Some(spki_sha256) = &session.spki_sha256 else { return Ok(()) };
-    certificate(state, records, &session.identity, (spki_sha256, &session.serial), now)
-}
-
-/// May the tokens of this holder go on?
-fn holder(
-    state: &State,
-    model: &Model,
-    records: &Records,
-    holder: &Holder,
-    now: OffsetDateTime,
-) -> Result<(), Status> {
-    auth::known_identity(model, &holder.identity)?;
-    certificate(state, records, &holder.identity, (&holder.spki_sha256, &holder.serial), now)
-}
-
-fn certificate(
-    state: &State,
-    records: &Records,
-    identity: &IdentityId,
-    (spki_sha256, serial): (&str, &str),
-    now: OffsetDateTime,
-) -> Result<(), Status> {
-    let subject = SpiffeId {
-        trust_domain: state.authority.trust_domain.clone(),
-        role: SpiffeRole::Identity,
-        id: identity.to_string(),
-    };
-    auth::certificate(records, &subject, spki_sha256, serial, now)
-}
-
 /// Tells dialers when other ways than those that they use became better, until `stop`.
 pub(super) async fn reroute(state: Arc<State>, stop: CancellationToken) {
     let (mut model, mut paths) = (state.subscribe(), state.control.paths.subscribe());
@@ -151,7 +54,7 @@ pub(super) async fn reroute(state: Arc<State>, stop: CancellationToken) {
         model.mark_unchanged();
         paths.mark_unchanged();
         let started = Instant::now();
-        let (tell, next) = reroutes.step(started, rerouted(&state));
+        let (tell, next) = reroutes.step(started, rerouted(&state).await);
         send_rerouted(&state, tell);
         sleep((started.elapsed() * 4).max(REROUTE_PACE)).await;
         let wait = next.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
@@ -176,28 +79,35 @@ fn send_rerouted(state: &State, tell: BTreeMap<Tag, Vec<String>>) {
 }
 
 /// Every lease that other ways would serve better now.
-fn rerouted(state: &State) -> Vec<Found> {
+async fn rerouted(state: &State) -> Vec<Found> {
     let model = state.model();
-    let shared = state.control.lock();
-    let mut allowed: HashMap<&Pair, Option<Ends>> = HashMap::new();
+    let leases = state.control.lock().ledger.lease_ids();
+    let mut allowed: HashMap<Pair, Option<Ends>> = HashMap::new();
     let mut found = Vec::new();
-    for (grant, told) in shared.ledger.leases() {
-        let session = |tag| shared.sessions.get(tag).filter(|s| s.is_connected());
-        let Some((dialer, binder)) = session(grant.dialer_tag).zip(session(grant.binder_tag)) else {
-            continue;
-        };
-        let allowed = allowed.entry(&grant.pair).or_insert_with_key(|pair| Some(judge(&model, pair).ok()?.1));
-        let Some(allowed) = allowed else { continue };
-        let between = Between {
-            allowed,
-            dialer: &dialer.attached,
-            binder: &binder.attached,
-            routers: shared.sessions.routers(),
-            model: &model,
-        };
-        if let Some(cause) = cause(told, between.paths().working()) {
-            found.push(Found { id: grant.id.clone(), dialer: grant.dialer_tag, cause });
+    for some in leases.chunks(LEASES_AT_ONCE) {
+        {
+            let shared = state.control.lock();
+            let session = |tag| shared.sessions.get(tag).filter(|s| s.is_connected());
+            for (grant, told) in some.iter().filter_map(|id| shared.ledger.lease(id)) {
+                let Some((dialer, binder)) = session(grant.dialer_tag).zip(session(grant.binder_tag)) else {
+                    continue;
+                };
+                let judged = |pair: &Pair| Some(judge(&model, pair).ok()?.1);
+                let allowed = allowed.entry(grant.pair.clone()).or_insert_with_key(judged);
+                let Some(allowed) = allowed else { continue };
+                let between = Between {
+                    allowed,
+                    dialer: &dialer.attached,
+                    binder: &binder.attached,
+                    routers: shared.sessions.routers(),
+                    model: &model,
+                };
+                if let Some(cause) = cause(told, between.paths().working()) {
+                    found.push(Found { id: grant.id.clone(), dialer: grant.dialer_tag, cause });
+                }
+            }
         }
+        yield_now().await;
     }
     found
 }
@@ -233,18 +143,19 @@ pub(super) async fn sweep(state: Arc<State>, stop: CancellationToken) {
 /// One round; true when there is more to do.
 async fn remove(state: &State) -> bool {
     let model = state.model();
-    let mut doomed = Vec::new();
-    {
+    let bound: Vec<_> = model.terminators().filter_map(|t| Some((t, t.session?))).collect();
+    let gone: Vec<_> = {
         let shared = state.control.lock();
-        for terminator in model.terminators() {
-            let Some(tag) = terminator.session else { continue };
-            let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
-            let decision = decide(&model, &bind);
-            if !decision.is_allowed() {
-                doomed.push((terminator, decision.rule.to_string()));
-            } else if shared.sessions.get(tag).is_none() {
-                doomed.push((terminator, "its node is gone".to_owned()));
-            }
+        bound.iter().map(|(_, tag)| shared.sessions.get(*tag).is_none()).collect()
+    };
+    let mut doomed = Vec::new();
+    for ((terminator, _), gone) in bound.into_iter().zip(gone) {
+        let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
+        let decision = decide(&model, &bind);
+        if !decision.is_allowed() {
+            doomed.push((terminator, decision.rule.to_string()));
+        } else if gone {
+            doomed.push((terminator, "its node is gone".to_owned()));
         }
     }
     let more = doomed.len() > BATCH;

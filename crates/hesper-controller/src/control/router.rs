@@ -104,13 +104,8 @@ impl Watch {
     async fn run(self, mut reports: Streaming<RouterReport>) {
         let control = &self.state.control;
         let mut last = None;
-        let feed = push::feed(
-            &self.to,
-            &self.outbox,
-            control.changes(&self.state),
-            || control.pace(),
-            || self.news(&mut last),
-        );
+        let feed =
+            push::feed(&self.to, &self.outbox, control.changes(), || control.pace(), || self.news(&mut last));
         let ended = push::until_over(&self.to, feed, self.listen(&mut reports), &control.stop).await;
         if ended == Some(Ended::Slow) {
             control.metrics.slow.inc();

@@ -81,6 +81,11 @@ impl Tokens {
         self.by_tag.iter().filter(|(_, holder)| !holder.ended).map(|(tag, holder)| (*tag, holder))
     }
 
+    /// Who holds the tokens of the tag, if they count.
+    pub(crate) fn holder(&self, tag: Tag) -> Option<&Holder> {
+        self.by_tag.get(&tag).filter(|holder| !holder.ended)
+    }
+
     /// Tags whose tokens were ended.
     pub(crate) fn ended(&self) -> impl Iterator<Item = Tag> {
         self.by_tag.iter().filter(|(_, holder)| holder.ended).map(|(tag, _)| *tag)

@@ -4,17 +4,17 @@
 
 use super::sessions::Sessions;
 use hesper_model::{
-    entity::{EdgeRouter, Identity},
+    entity::{Config, ConfigType, EdgeRouter, Identity},
     id::{EdgeRouterId, IdentityId, ServiceId, Tag},
 };
 use hesper_overlay::knock;
-use hesper_policy::{ChangedPolicies, Model, Request, decide, routers_for, services_for};
+use hesper_policy::{Changed, Model, Request, decide, routers_for, services_for};
 use hesper_proto::control::{
     AttachPoint, NodeSession, NodeState, RouterPeer, Service, ServiceHost, TokenKey,
 };
 use ring::hmac;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Picture {
     model: Arc<Model>,
-    services: HashMap<ServiceId, Service>,
+    services: Arc<HashMap<ServiceId, Service>>,
     hosts: HashMap<ServiceId, Vec<ServiceHost>>,
     routers: BTreeMap<EdgeRouterId, Point>,
     key: Key,
@@ -38,13 +38,38 @@ struct Since {
     /// The earlier one.
     key: Key,
     model: Arc<Model>,
-    policies: ChangedPolicies,
-    /// Services whose hosts differ.
-    hosts: Vec<ServiceId>,
+    changed: Changed,
+    /// Services that differ, and those whose hosts do.
+    services: BTreeSet<ServiceId>,
+    hosts: BTreeSet<ServiceId>,
+    /// Routers that differ.
+    routers: BTreeSet<EdgeRouterId>,
 }
 
-/// Services whose hosts may differ between two pictures before everybody is asked again.
-const HOSTS_CHANGED_MAX: usize = 16;
+/// Services and routers that may differ between two pictures before everybody is told anew.
+const FEW: usize = 16;
+
+/// Who is here, as far as nodes are told of it: a copy of one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    version: u64,
+    nodes: HashSet<Tag>,
+    /// Routers whose watch is open, and whether dials may go through them.
+    routers: HashMap<EdgeRouterId, bool>,
+}
+
+impl Presence {
+    /// Who is here now.
+    pub(crate) fn of(sessions: &Sessions) -> Self {
+        let connected = sessions.iter().filter(|(_, session)| session.is_connected());
+        let routers = sessions.routers();
+        Self {
+            version: sessions.view_version(),
+            nodes: connected.map(|(tag, _)| tag).collect(),
+            routers: routers.ids().map(|id| (id.clone(), routers.is_usable(id))).collect(),
+        }
+    }
+}
 
 /// A router that nodes may be sent to.
 #[derive(Debug, PartialEq)]
@@ -79,34 +104,48 @@ pub(crate) struct Told<'a> {
 }
 
 impl Picture {
-    /// The picture of this model with these sessions.
+    /// The picture of this model and those who are here. It shares what is the same in the picture before it, and knows what is not.
     pub(crate) fn new(
         model: Arc<Model>,
-        sessions: &Sessions,
+        presence: &Presence,
         keys: impl Fn(&EdgeRouterId) -> Option<RouterKeys>,
+        before: Option<&Self>,
     ) -> Self {
         let routers = model
             .edge_routers()
             .filter(|r| !r.disabled && !r.addresses.is_empty())
-            .filter_map(|r| Some((r.id.clone(), point(r, sessions, keys(&r.id)?))))
+            .filter_map(|r| Some((r.id.clone(), point(r, presence, keys(&r.id)?))))
             .collect();
-        let services = model.services().map(|s| (s.id.clone(), service(&model, s))).collect();
-        let key = (model.revision(), sessions.view_version());
-        Self { services, hosts: hosts(&model, sessions), routers, model, key, since: None }
-    }
-
-    /// The same, knowing what differs from an earlier one.
-    pub(crate) fn after(mut self, before: &Self) -> Self {
-        self.since = self.differences(before);
-        self
+        let same_services = |before: &&Self| {
+            model.shares::<hesper_model::entity::Service>(&before.model)
+                && model.shares::<Config>(&before.model)
+                && model.shares::<ConfigType>(&before.model)
+        };
+        let services = match before.filter(same_services) {
+            Some(before) => Arc::clone(&before.services),
+            None => Arc::new(model.services().map(|s| (s.id.clone(), service(&model, s))).collect()),
+        };
+        let key = (model.revision(), presence.version);
+        let mut picture = Self { services, hosts: hosts(&model, presence), routers, model, key, since: None };
+        picture.since = before.and_then(|before| picture.differences(before));
+        picture
     }
 
     fn differences(&self, before: &Self) -> Option<Since> {
-        let policies = ChangedPolicies::between(&before.model, &self.model)?;
-        let all = before.hosts.keys().chain(self.hosts.keys().filter(|id| !before.hosts.contains_key(*id)));
-        let hosts: Vec<_> = all.filter(|id| before.hosts.get(*id) != self.hosts.get(*id)).cloned().collect();
-        let few = hosts.len() <= HOSTS_CHANGED_MAX && before.routers == self.routers;
-        few.then(|| Since { key: before.key, model: before.model.clone(), policies, hosts })
+        let changed = Changed::between(&before.model, &self.model);
+        let hosts = before.hosts.keys().chain(self.hosts.keys());
+        let hosts: BTreeSet<_> =
+            hosts.filter(|id| before.hosts.get(*id) != self.hosts.get(*id)).cloned().collect();
+        let mut services: BTreeSet<_> = changed.services().cloned().collect();
+        if !Arc::ptr_eq(&before.services, &self.services) {
+            let all = before.services.keys().chain(self.services.keys());
+            services.extend(all.filter(|id| before.services.get(*id) != self.services.get(*id)).cloned());
+        }
+        let mut routers: BTreeSet<_> = changed.routers().cloned().collect();
+        let all = before.routers.keys().chain(self.routers.keys());
+        routers.extend(all.filter(|id| before.routers.get(*id) != self.routers.get(*id)).cloned());
+        let few = hosts.len().max(services.len()).max(routers.len()) <= FEW;
+        few.then(|| Since { key: before.key, model: before.model.clone(), changed, services, hosts, routers })
     }
 
     /// What it shows.
@@ -122,8 +161,17 @@ impl Picture {
         }
         let Some(since) = self.since.as_ref().filter(|since| since.key == key) else { return false };
         let Some((before, now)) = since.model.identity(id).zip(self.model.identity(id)) else { return false };
-        let may_dial = |service| decide(&self.model, &Request::Dial { identity: id, service }).is_allowed();
-        Arc::ptr_eq(before, now) && !since.policies.concern(now) && !since.hosts.iter().any(may_dial)
+        if !Arc::ptr_eq(before, now) || since.changed.policies_concern(now) {
+            return false;
+        }
+        // What policy gives to it has changed only with the services and routers themselves, if at all.
+        let may = |request| [&since.model, &self.model].into_iter().any(|m| decide(m, &request).is_allowed());
+        let may_dial = |service| may(Request::Dial { identity: id, service });
+        let may_bind = |service| may(Request::Bind { identity: id, service });
+        let may_use = |router| may(Request::UseRouter { identity: id, service: None, router });
+        !since.hosts.iter().any(may_dial)
+            && !since.services.iter().any(|service| may_dial(service) || may_bind(service))
+            && !since.routers.iter().any(may_use)
     }
 
     /// Everything that this session needs to know; none when its identity is unknown or disabled.
@@ -194,14 +242,15 @@ impl Point {
     }
 }
 
-fn point(router: &EdgeRouter, sessions: &Sessions, keys: RouterKeys) -> Point {
+fn point(router: &EdgeRouter, presence: &Presence, keys: RouterKeys) -> Point {
+    let usable = presence.routers.get(&router.id);
     Point {
         name: router.name.clone(),
         addresses: router.addresses.clone(),
         tag: keys.tag,
         secret: keys.secret,
-        online: sessions.routers().is_online(&router.id),
-        rank: (!sessions.routers().is_usable(&router.id), router.cost, router.name.clone()),
+        online: usable.is_some(),
+        rank: (usable != Some(&true), router.cost, router.name.clone()),
     }
 }
 
@@ -245,9 +294,9 @@ fn service(model: &Model, service: &hesper_model::entity::Service) -> Service {
 }
 
 /// Who hosts each service now: terminators of connected sessions whose host may still bind.
-fn hosts(model: &Model, sessions: &Sessions) -> HashMap<ServiceId, Vec<ServiceHost>> {
+fn hosts(model: &Model, presence: &Presence) -> HashMap<ServiceId, Vec<ServiceHost>> {
     let mut hosts: HashMap<ServiceId, Vec<ServiceHost>> = HashMap::new();
-    let online = |tag: &Tag| sessions.get(*tag).is_some_and(|s| s.is_connected());
+    let online = |tag: &Tag| presence.nodes.contains(tag);
     for terminator in model.terminators().filter(|t| t.session.as_ref().is_some_and(online)) {
         let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
         let Some(host) = model.identity(&terminator.host_id).filter(|_| decide(model, &bind).is_allowed())
@@ -304,7 +353,7 @@ mod tests {
     }
 
     fn told(mesh: Mesh, sessions: &Sessions, identity: &str) -> Option<NodeState> {
-        let picture = Picture::new(Arc::new(mesh.model(5)), sessions, |_| Some(KEYS));
+        let picture = Picture::new(Arc::new(mesh.model(5)), &Presence::of(sessions), |_| Some(KEYS), None);
         let identity = IdentityId::new(identity);
         picture.node_state(&Told { identity: &identity, tag: Tag([1; 8]), token: "jwt" }, &[])
     }
@@ -360,7 +409,7 @@ mod tests {
         let mut here = sessions(true);
         let r1 = EdgeRouterId::new("r1");
         let peers = |s: &Sessions| {
-            let picture = Picture::new(Arc::new(mesh().model(5)), s, |_| Some(KEYS));
+            let picture = Picture::new(Arc::new(mesh().model(5)), &Presence::of(s), |_| Some(KEYS), None);
             picture.router_peers(&r1, Tag([3; 8]))
         };
         let first = peers(&here);
@@ -381,22 +430,33 @@ mod tests {
     fn who_is_sure_to_be_told_the_same_is() {
         type Change = fn(Model) -> Model;
         let hosted = mesh().hosted("t1", "b", Some(BINDER)).model(5);
-        let table: [(Change, bool, &[&str]); 6] = [
+        let table: [(Change, bool, &[&str]); 11] = [
             (|m| m.with(6, []), true, &["dialer", "binder", "stranger"]),
             (|m| m, false, &["binder", "stranger"]),
             (|m| m.with(6, [delete(Kind::ServicePolicy, "dialer-Dial")]), true, &["binder", "stranger"]),
             (|m| m.with(6, [policy(PolicyType::Dial, "stranger").into()]), true, &["dialer", "binder"]),
             (|m| m.with(6, [identity("stranger").into()]), true, &["dialer", "binder"]),
             (|m| m.with(6, [delete(Kind::EdgeRouterPolicy, "erp")]), true, &[]),
+            (|m| m.with(6, [delete(Kind::Config, "s-host")]), true, &["stranger"]),
+            (|m| m.with(6, [delete(Kind::Service, "s")]), true, &["stranger"]),
+            (|m| m.with(6, [delete(Kind::Service, "other")]), true, &["dialer", "binder", "stranger"]),
+            (
+                |m| m.with(6, [delete(Kind::ServiceEdgeRouterPolicy, "serp")]),
+                true,
+                &["dialer", "binder", "stranger"],
+            ),
+            (|m| m.with(6, [moved()]), true, &[]),
         ];
         for (n, (change, online, expected)) in table.into_iter().enumerate() {
-            let picture = |model, s: &Sessions| Picture::new(Arc::new(model), s, |_| Some(KEYS));
+            let picture = |model, s: &Sessions, before: Option<&Picture>| {
+                Picture::new(Arc::new(model), &Presence::of(s), |_| Some(KEYS), before)
+            };
             let mut later = sessions(true);
             if !online {
                 later.end(BINDER, std::time::Instant::now());
             }
-            let before = picture(hosted.clone(), &sessions(true));
-            let after = picture(change(hosted.clone()), &later).after(&before);
+            let before = picture(hosted.clone(), &sessions(true), None);
+            let after = picture(change(hosted.clone()), &later, Some(&before));
             for who in ["dialer", "binder", "stranger"] {
                 let id = IdentityId::new(who);
                 let told = Told { identity: &id, tag: Tag([1; 8]), token: "jwt" };
@@ -407,6 +467,12 @@ mod tests {
                 assert!(!after.is_same_for(&id, (1, 1)), "a picture that it does not know");
             }
         }
+    }
+
+    fn moved() -> hesper_policy::Change {
+        let mut moved = crate::control::testing::router("r1");
+        moved.addresses = vec!["elsewhere:1".into()];
+        moved.into()
     }
 
     fn delete(kind: Kind, id: &str) -> hesper_policy::Change {

@@ -55,7 +55,16 @@ impl Records {
         self.certificates.get(serial)
     }
 
-    /// Every issued certificate with its serial.
+    /// Do both have the very same certificates and CAs? Cheap: a change shares what it does not touch.
+    pub(crate) fn same_certificates(&self, other: &Self) -> bool {
+        let same_rotation = match (&self.rotation, &other.rotation) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same_rotation && Arc::ptr_eq(&self.certificates, &other.certificates)
+    }
+
+    /// Every issued certificate with its serial, in no order.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = (&str, &Versioned<Certificate>)> {
         self.certificates.iter()
     }

@@ -76,13 +76,8 @@ impl Watch {
             self.outbox.end(refused.into());
         }
         let mut last = Last::default();
-        let feed = push::feed(
-            &self.to,
-            &self.outbox,
-            control.changes(&self.state),
-            || control.pace(),
-            || self.news(&mut last),
-        );
+        let feed =
+            push::feed(&self.to, &self.outbox, control.changes(), || control.pace(), || self.news(&mut last));
         let ended = push::until_over(&self.to, feed, self.listen(&mut reports), &control.stop).await;
         if ended == Some(Ended::Slow) {
             control.metrics.slow.inc();

@@ -69,6 +69,11 @@ impl Routers {
         changed
     }
 
+    /// Those that are here.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &EdgeRouterId> {
+        self.0.keys()
+    }
+
     /// Is the router's watch open?
     pub(crate) fn is_online(&self, id: &EdgeRouterId) -> bool {
         self.0.contains_key(id)

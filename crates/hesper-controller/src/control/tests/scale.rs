@@ -2,16 +2,17 @@
 //! `cargo test --release -p hesper-controller --lib scale -- --ignored --nocapture`.
 
 use super::super::{
-    grants::{Grant, Ledger, Pair, Reach},
+    grants::{Grant, Ledger, Pair, Reach, verdict},
+    revoke::concerned,
     sessions::{Opener, Sessions},
     testing::{identity, mesh, policy, roles, router, service},
-    view::{Picture, RouterKeys, Told, same},
+    view::{Picture, Presence, RouterKeys, Told, same},
 };
 use hesper_model::{
     entity::PolicyType,
     id::{IdentityId, ServiceId, ServicePolicyId, Tag, TerminatorId},
 };
-use hesper_policy::Model;
+use hesper_policy::{Changed, Model};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -90,9 +91,9 @@ fn a_policy_change_with_ten_thousand_nodes() {
     }
     let change = hesper_policy::Change::Delete(hesper_model::entity::Kind::ServicePolicy, "Dial7".into());
     let (after, _) = measured("next model", || before.with(2, [change]));
-    let picture = |model: &Model| {
+    let picture = |model: &Model, before: Option<&Picture>| {
         let keys = RouterKeys { tag: Tag([9; 8]), secret: [7; 32] };
-        Picture::new(Arc::new(model.clone()), &sessions, |_| Some(keys))
+        Picture::new(Arc::new(model.clone()), &Presence::of(&sessions), |_| Some(keys), before)
     };
     let states = |picture: &Picture| -> Vec<_> {
         let of = |n| {
@@ -101,19 +102,35 @@ fn a_policy_change_with_ten_thousand_nodes() {
         };
         (0..NODES).map(|n| of(n).expect("known")).collect()
     };
-    let picture_before = picture(&before);
-    let old = states(&picture_before);
-    let (revoked, a) = measured("10,000 grants decided again", || ledger.recheck(&after));
-    let (new, b) = measured("the picture", || picture(&after));
-    let new = new.after(&picture_before);
-    let (concerned, d) = measured("10,000 nodes asked whether it concerns them", || {
-        let same = |n| new.is_same_for(&IdentityId::new(format!("n{n}")), picture_before.key());
+    let asked = |picture: &Picture, before: &Picture| {
+        let same = |n| picture.is_same_for(&IdentityId::new(format!("n{n}")), before.key());
         (0..NODES).filter(|n| !same(*n)).count() as u64
+    };
+    let picture_before = picture(&before, None);
+    let old = states(&picture_before);
+    ledger.round(false);
+    let (revoked, revoking) = measured("the grants that it concerns decided again", || {
+        let changed = Changed::between(&before, &after);
+        let round = ledger.round(!changed.takes_nothing());
+        let until = round.until;
+        let pairs = concerned(round, &changed, &after);
+        pairs.iter().map(|p| ledger.settle(p, &verdict(&after, p), until).len() as u64).sum::<u64>()
     });
-    assert_eq!(concerned, NODES / GROUPS);
-    let (new, c) = measured("10,000 states, if it concerned all", || states(&new));
+    measured("all 10,000 grants decided again", || ledger.recheck(&after));
+    let (new, painting) = measured("the picture", || picture(&after, Some(&picture_before)));
+    let (told, asking) =
+        measured("10,000 nodes asked whether it concerns them", || asked(&new, &picture_before));
+    let moved = after.with(3, [router("r0").into(), service("s7").into()]);
+    let next = picture(&moved, Some(&new));
+    let (none, _) =
+        measured("and whether a router and a service that say the same do", || asked(&next, &new));
+    let (new, all) = measured("10,000 states, if it concerned all", || states(&new));
     let changed = old.iter().zip(&new).filter(|(old, new)| !same(old, new)).count() as u64;
-    let share = u32::try_from(NODES / concerned).unwrap();
-    println!("in all {:?} of one core; {:?} if it concerned all", a + b + d + c / share, a + b + c);
-    assert_eq!((revoked.len() as u64, changed), (NODES / GROUPS, NODES / GROUPS));
+    let share = u32::try_from(NODES / told).unwrap();
+    println!(
+        "of one core: revoked after {revoking:?}, told after {:?}; {:?} if it concerned all",
+        revoking + painting + asking + all / share,
+        revoking + painting + all
+    );
+    assert_eq!((revoked, changed, told, none), (NODES / GROUPS, NODES / GROUPS, NODES / GROUPS, 0));
 }
