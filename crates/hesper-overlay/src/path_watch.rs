@@ -3,7 +3,7 @@
 //! Evidence is end to end: only frames that the connection itself has authenticated count, so a router steers nobody by replaying or inventing
 //! packets. The dialing side leads: it probes, goes to the next router when nothing is answered, comes back to a better one later, and says so
 //! to the other side. Both sides close a connection whose peer does not prove itself: soon after a router called it gone or restarted, later
-//! when it is merely silent. While no router of ours can be reached the clock stands still, for then we are the silent ones.
+//! when it is merely silent or deaf. While no router of ours can be reached the clock stands still, for then we are the silent ones.
 
 use crate::paths::{Slot, Standing};
 use std::{
@@ -112,6 +112,9 @@ pub(crate) struct PathWatch {
     traffic_at: Instant,
     /// Looks since then at which something had been sent.
     sends: u32,
+    /// Since when something of ours waits for an answer, whatever is heard, and the looks at which more had been sent: a peer that
+    /// speaks may be deaf, or a router carry one way only.
+    unanswered: Option<(Instant, u32)>,
     asked: Option<Question>,
     /// Since when, and the looks since then.
     suspect: Option<(Instant, u32)>,
@@ -132,6 +135,7 @@ impl PathWatch {
             heard_at: now,
             traffic_at: now,
             sends: 0,
+            unanswered: None,
             asked: None,
             suspect: None,
             reachable: true,
@@ -163,7 +167,7 @@ impl PathWatch {
         }
         let mut ask = ask;
         if !std::mem::replace(&mut self.reachable, true) {
-            (self.heard_at, self.sends, self.asked) = (now, 0, None);
+            (self.heard_at, self.sends, self.unanswered, self.asked) = (now, 0, None, None);
             ask = true;
         }
         if self.leads {
@@ -191,10 +195,12 @@ impl PathWatch {
             question.left_at.get_or_insert(now);
         }
         if signs.answered != old.answered {
-            self.asked = None;
+            (self.unanswered, self.asked) = (None, None);
             if let Some(current) = self.current.filter(|_| now >= self.current_since + FORGIVE_AFTER) {
                 self.marks.remove(&current);
             }
+        } else if signs.sent != old.sent {
+            self.unanswered.get_or_insert((now, 0)).1 += 1;
         }
         if signs.data.wrapping_sub(old.data) > signs.control.wrapping_sub(old.control) {
             self.traffic_at = now;
@@ -260,11 +266,13 @@ impl PathWatch {
     /// Asks when it has been silent; what is not answered in time is asked again, by the leading side through the next router.
     fn ask(&mut self, now: Instant, routes: &[Route], ask: bool, effects: &mut Vec<Effect>) {
         let limit = if self.is_active(now) { ASK_AFTER } else { ASK_IDLE_AFTER };
-        let first = ANSWER_WITHIN + self.signs.rtt.min(MAX_RTT) * 2;
+        let round_trips = self.signs.rtt.min(MAX_RTT) * 2;
+        let first = ANSWER_WITHIN + round_trips;
+        let overdue = self.unanswered.is_some_and(|(since, _)| now >= since + limit + round_trips);
         self.asked = match self.asked {
             // What is under way without an answer is a question, too.
-            None if ask || now >= self.heard_at + limit => {
-                Some(Question { left_at: (self.sends > 0).then_some(now), patience: first })
+            None if ask || overdue || now >= self.heard_at + limit => {
+                Some(Question { left_at: (overdue || self.sends > 0).then_some(now), patience: first })
             }
             None => return,
             Some(Question { left_at: Some(at), patience }) if now >= at + patience => {
@@ -289,7 +297,8 @@ impl PathWatch {
     }
 
     fn judge(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let frozen = now >= self.heard_at + FROZEN && self.sends >= FROZEN_SENDS;
+        let is_over = |(since, sends)| now >= since + FROZEN && sends >= FROZEN_SENDS;
+        let frozen = is_over((self.heard_at, self.sends)) || self.unanswered.is_some_and(is_over);
         let unproven = self.suspect.as_mut().is_some_and(|(since, looks)| {
             *looks += 1;
             now >= *since + PROOF && *looks >= PROOF_LOOKS
@@ -302,7 +311,8 @@ impl PathWatch {
     /// Every router that could carry has failed.
     fn is_hopeless(&self, now: Instant, routes: &[Route]) -> bool {
         let mut usable = routes.iter().filter(|r| r.standing != Standing::Down);
-        now >= self.heard_at + ACTIVE
+        let silent = |since| now >= since + ACTIVE;
+        (silent(self.heard_at) || self.unanswered.is_some_and(|(since, _)| silent(since)))
             && usable.all(|r| Some(r.slot) == self.current || self.is_marked(now, r.slot))
     }
 

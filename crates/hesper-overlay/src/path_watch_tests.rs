@@ -14,6 +14,8 @@ struct World {
     routes: Vec<Route>,
     /// Routers that let packets through, both ways.
     carry: Vec<Slot>,
+    /// Those of them that carry only what the peer sends, which it does all the time.
+    one_way: Vec<Slot>,
     busy: bool,
     closed: bool,
     used: Vec<Slot>,
@@ -31,6 +33,7 @@ impl World {
             signs: Signs { rtt: RTT, ..Signs::default() },
             routes: routes.iter().map(route).collect(),
             carry: routes.to_vec(),
+            one_way: Vec::new(),
             busy: true,
             closed: false,
             used: Vec::new(),
@@ -56,7 +59,8 @@ impl World {
         self.signs.control += u64::from(control);
         if self.carries() {
             self.signs.heard += 1;
-            self.signs.answered += 1;
+            let one_way = self.one_way.contains(&self.watch.current.unwrap_or(R1));
+            self.signs.answered += u64::from(!one_way);
         }
     }
 
@@ -123,6 +127,37 @@ fn an_idle_connection_leaves_a_black_hole_too() {
     assert_eq!(w.current(), R2);
     w.run(30_000);
     assert!(!w.closed);
+}
+
+#[test]
+fn a_router_that_carries_one_way_is_left_though_the_peer_is_heard() {
+    for busy in [true, false] {
+        let mut w = World::new(&[R1, R2]);
+        w.busy = busy;
+        w.run(10_000);
+        assert_eq!((w.current(), w.used.len()), (R1, 1));
+        w.one_way = vec![R1];
+        w.run(if busy { 1_000 } else { 12_000 });
+        assert_eq!(w.current(), R2, "busy: {busy}");
+        w.run(60_000);
+        assert!(!w.closed);
+    }
+}
+
+#[test]
+fn a_peer_that_speaks_and_is_deaf_is_closed_as_a_frozen_one() {
+    for mut w in [World::new(&[R1, R2]), World::binder()] {
+        w.run(3_000);
+        w.one_way = vec![R1, R2];
+        w.run(7_000);
+        assert!(!w.closed);
+        w.one_way.clear();
+        w.run(3_000);
+        assert!(!w.closed, "it hears again");
+        w.one_way = vec![R1, R2];
+        w.run(9_500);
+        assert!(w.closed);
+    }
 }
 
 #[test]
@@ -288,14 +323,14 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever happens: only routers that work are used, nobody who speaks is closed, and nobody while we are cut off.
+    /// Whatever happens: only routers that work are used, nobody who answers is closed, and nobody while we are cut off.
     #[test]
     fn whatever_happens(leads: bool, events in proptest::collection::vec(event(), 0..200)) {
         let mut w = World::new(&[R1, R2]);
         w.watch = PathWatch::new(w.now, leads, w.signs, &[]);
-        let (mut heard_at, mut suspected) = (w.now, false);
+        let (mut heard_at, mut answered_at, mut suspected) = (w.now, w.now, false);
         for event in events {
-            let heard = w.signs.heard;
+            let Signs { heard, answered, .. } = w.signs;
             match event {
                 Event::Wait(ms) => w.now += Duration::from_millis(ms.into()),
                 Event::Hear => w.signs.heard += 1,
@@ -313,6 +348,9 @@ proptest! {
                 heard_at = w.now;
                 suspected = false;
             }
+            if w.signs.answered != answered {
+                answered_at = w.now;
+            }
             let reachable = w.routes.iter().any(|r| r.standing != Standing::Down);
             prop_assert!(look.next >= Duration::from_millis(10) && look.next <= QUIET.1);
             for effect in look.effects {
@@ -323,8 +361,8 @@ proptest! {
                     }
                     Close => {
                         prop_assert!(reachable);
-                        prop_assert!(suspected || w.now >= heard_at + FROZEN);
-                        prop_assert!(w.now > heard_at);
+                        prop_assert!(suspected || w.now >= heard_at.min(answered_at) + FROZEN);
+                        prop_assert!(w.now > answered_at);
                     }
                     Probe => prop_assert!(reachable),
                     Trust => prop_assert!(!suspected),
