@@ -47,6 +47,11 @@ impl Place {
         self.address
     }
 
+    /// The namespace.
+    pub(crate) fn netns(&self) -> Option<&str> {
+        self.netns.as_deref()
+    }
+
     /// Moves this thread there.
     pub(crate) fn enter(&self) {
         if let Some(netns) = &self.netns {

@@ -1,7 +1,7 @@
 //! The routers of a stack: killed, started again, drained, each by its number from 0.
 
 use super::{Place, Stack, ready};
-use crate::{Link, Process, free_port};
+use crate::{Link, Process, free_port, http};
 use std::{net::SocketAddr, process::ExitStatus};
 
 /// A router's place and port, whether it runs or not.
@@ -11,11 +11,13 @@ pub(super) struct Seat {
     port: u16,
     pub(super) link: Option<Link>,
     process: Option<Process>,
+    /// Where it tells its metrics.
+    metrics: String,
 }
 
 impl Seat {
     pub(super) fn new(name: String, place: Place) -> Self {
-        Self { name, place, port: free_port(), link: None, process: None }
+        Self { name, place, port: free_port(), link: None, process: None, metrics: String::new() }
     }
 
     /// Its own UDP address.
@@ -45,9 +47,14 @@ impl Stack {
         let (home, at) = (self.path(&seat.name), seat.listens().to_string());
         let advertised = seat.link.as_ref().map_or_else(|| at.clone(), |link| link.address().to_string());
         let arguments = ["router", "run", "--home", &home, "--listen", &at, "--advertise", &advertised];
+        let arguments = [&arguments[..], &["--metrics", "127.0.0.1:0"]].concat();
         let mut process = self.node_at(&seat.place, &seat.name, arguments);
         ready(&mut process, "router");
-        self.routers[index].process = Some(process);
+        let metrics = process.wait_for_line("its metrics are served", Self::PATIENCE, |line| {
+            Some(line.split_once("metrics at ")?.1.trim().to_owned())
+        });
+        let seat = &mut self.routers[index];
+        (seat.metrics, seat.process) = (metrics, Some(process));
     }
 
     /// `kill -9` of the router, when it is a process of its own.
@@ -95,6 +102,18 @@ impl Stack {
     /// When it was killed.
     pub fn router_of(&self, index: usize) -> &Process {
         self.routers.get(index).and_then(|seat| seat.process.as_ref()).expect("a running router")
+    }
+
+    /// The value of one of this router's metrics, by its name and labels as the page has them: `hesper_router_links`.
+    ///
+    /// # Panics
+    /// When the router does not run, or there is no such metric.
+    #[track_caller]
+    pub fn router_metric(&self, index: usize, metric: &str) -> f64 {
+        let seat = &self.routers[index];
+        let page = http::curl_in(seat.place.netns(), &[&seat.metrics]).expect("the router's metrics");
+        let value = page.body.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {metric}:\n{}", page.body))
     }
 
     /// How many routers are processes of their own, running or not.
