@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Bytes moved while routers are killed, both directions together.
-const BYTES: u64 = 128 << 20;
+const BYTES: u64 = 256 << 20;
 /// Pause between two kills.
 const PACE: Duration = Duration::from_secs(3);
 /// Kills at least, however fast the bytes are moved: each router twice, one of them without a controller.

@@ -23,7 +23,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(175);
 const MAX_RTT: Duration = Duration::from_secs(1);
 /// Each question in vain doubles the patience, up to this.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a suspected peer may take to prove itself, and how often we must have looked meanwhile: this process may have stood still itself.
+/// How long a suspected peer may take to prove itself beyond two round trips (a router also suspects those whose identity has begun another
+/// session elsewhere), and how often we must have looked meanwhile: this process may have stood still itself.
 const PROOF: Duration = Duration::from_millis(700);
 const PROOF_LOOKS: u32 = 5;
 /// A peer that has been silent for so long in spite of so many sends is taken for dead.
@@ -299,9 +300,10 @@ impl PathWatch {
     fn judge(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let is_over = |(since, sends)| now >= since + FROZEN && sends >= FROZEN_SENDS;
         let frozen = is_over((self.heard_at, self.sends)) || self.unanswered.is_some_and(is_over);
+        let proof = PROOF + self.signs.rtt.min(MAX_RTT) * 2;
         let unproven = self.suspect.as_mut().is_some_and(|(since, looks)| {
             *looks += 1;
-            now >= *since + PROOF && *looks >= PROOF_LOOKS
+            now >= *since + proof && *looks >= PROOF_LOOKS
         });
         if frozen || unproven {
             effects.push(Effect::Close);

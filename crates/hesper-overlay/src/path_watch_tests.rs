@@ -265,6 +265,23 @@ fn what_was_heard_before_the_suspicion_proves_nothing() {
 }
 
 #[test]
+fn a_suspected_peer_far_away_has_time_for_its_answer() {
+    for (answer_after, closed) in [(900, false), (1_600, true)] {
+        let mut w = World::new(&[R1]);
+        w.busy = false;
+        w.signs.rtt = Duration::from_millis(300);
+        w.run(10_000);
+        w.carry.clear();
+        w.watch.suspect(w.now, w.signs);
+        w.look(true);
+        w.run(answer_after);
+        w.signs.heard += 1;
+        w.run(1_000);
+        assert_eq!(w.closed, closed, "{answer_after} ms");
+    }
+}
+
+#[test]
 fn a_process_that_stood_still_blames_nobody() {
     let mut w = World::new(&[R1]);
     w.run(1_000);
