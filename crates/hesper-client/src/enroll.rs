@@ -233,7 +233,7 @@ pub async fn enroll_with_key(
 pub async fn check_token(jwt: &str, now: OffsetDateTime) -> Result<EnrollmentClaims, EnrollError> {
     let secs = u64::try_from(now.unix_timestamp()).unwrap_or_default();
     let expired = match token::read_enrollment(jwt, secs) {
-        Err(expired @ TokenError::Expired(_)) => expired,
+        Err(expired @ TokenError::Expired { .. }) => expired,
         other => return other.map_err(EnrollError::Token),
     };
     if let Ok(claims) = token::read_enrollment(jwt, 0)

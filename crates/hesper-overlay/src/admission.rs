@@ -68,7 +68,7 @@ impl Rejection {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotBound(_) => code::INVALID_TERMINATOR,
-            Self::Token(TokenError::Expired(_)) => code::GRANT_EXPIRED,
+            Self::Token(TokenError::Expired { .. }) => code::GRANT_EXPIRED,
             Self::Revoked => code::GRANT_REVOKED,
             _ => code::INVALID_GRANT,
         }
@@ -189,7 +189,7 @@ impl Admission {
         frozen: Option<u64>,
     ) -> Result<GrantClaims, TokenError> {
         match (verifier.verify(grant, now), frozen) {
-            (Err(TokenError::Expired(_)), Some(at)) => verifier.verify(grant, at),
+            (Err(TokenError::Expired { .. }), Some(at)) => verifier.verify(grant, at),
             (result, _) => result,
         }
     }
@@ -269,10 +269,7 @@ impl Admission {
             return Err(Rejection::Revoked);
         }
         if claims.exp <= self.clock(now) {
-            let at = i64::try_from(claims.exp)
-                .ok()
-                .and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
-            return Err(TokenError::Expired(at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH)).into());
+            return Err(TokenError::Expired { at: instant(claims.exp), now: instant(now) }.into());
         }
         Ok(())
     }
@@ -332,6 +329,11 @@ impl Admission {
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }
+}
+
+fn instant(secs: u64) -> time::OffsetDateTime {
+    let at = i64::try_from(secs).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
+    at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 fn take(streams: &mut HashMap<StreamId, Live>, ends: impl Fn(&Live) -> bool) -> Vec<StreamId> {

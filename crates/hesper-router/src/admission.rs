@@ -145,9 +145,9 @@ fn check_paths(paths: &[Vec<EdgeRouterId>]) -> Result<(), &'static str> {
 /// Verifies; a token that lapsed while the controller was away counts as valid as long as the outage honours it.
 fn verify<C: Claims>(token: &str, verifier: &Verifier, outage: &Outage, now: u64) -> Result<C, TokenError> {
     match verifier.verify(token, now) {
-        Err(TokenError::Expired(at)) => match u64::try_from(at.unix_timestamp()) {
+        Err(TokenError::Expired { at, now: here }) => match u64::try_from(at.unix_timestamp()) {
             Ok(exp) if exp > 0 && outage.honours(exp, now) => verifier.verify(token, exp - 1),
-            _ => Err(TokenError::Expired(at)),
+            _ => Err(TokenError::Expired { at, now: here }),
         },
         other => other,
     }
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(try_pass(|c| c.b = A), Err(Refusal::SamePeer));
         assert_eq!(try_pass(|c| c.paths = vec![vec![EdgeRouterId::new("r1")]]), Err(Refusal::OtherRouter));
         assert_eq!(try_pass(|c| c.paths.clear()), Err(Refusal::OtherRouter));
-        assert!(matches!(try_pass(|c| c.exp = NOW), Err(Refusal::Token(PASS, TokenError::Expired(_)))));
+        assert!(matches!(try_pass(|c| c.exp = NOW), Err(Refusal::Token(PASS, TokenError::Expired { .. }))));
         assert_eq!(try_pass(|c| c.paths = paths(&["r2 r3"])), Ok(()));
         assert_eq!(
             try_pass(|c| c.paths = paths(&["r3 r2"])),
@@ -321,7 +321,7 @@ mod tests {
             pass(&token, &session_claims(), &EdgeRouterId::new(here), &verifier(&signer), &outage, now)
         };
         assert!(check("r1", NOW + 499).is_ok());
-        assert!(matches!(check("r1", NOW + 500), Err(Refusal::Token(PASS, TokenError::Expired(_)))));
+        assert!(matches!(check("r1", NOW + 500), Err(Refusal::Token(PASS, TokenError::Expired { .. }))));
         assert_eq!(check("r9", NOW + 499), Err(Refusal::OtherRouter));
     }
 }

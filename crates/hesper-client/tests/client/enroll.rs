@@ -100,7 +100,7 @@ async fn a_bad_token_is_refused_before_anybody_is_asked() {
         ..network.claims(&[url.to_owned()], EnrollmentMethod::Ott)
     };
     let error = enroll(&network.signer.sign(&expired).unwrap(), now()).await.unwrap_err();
-    assert!(matches!(error, EnrollError::Expired(TokenError::Expired(_))), "{error:?}");
+    assert!(matches!(error, EnrollError::Expired(TokenError::Expired { .. })), "{error:?}");
     let (start, _) = good.split_at(good.len() / 2);
     for (token, expected) in [
         ("hello", "not usable; check that the file is whole: this is not a JWT: it has not three parts"),

@@ -86,7 +86,7 @@ fn read(state: &State, request: &Request, now: OffsetDateTime) -> Result<Asked, 
 
 fn refused_token(error: TokenError) -> ApiError {
     match error {
-        TokenError::Expired(at) => Refusal::Expired(at).into(),
+        TokenError::Expired { at, .. } => Refusal::Expired(at).into(),
         other => invalid(other.to_string()),
     }
 }

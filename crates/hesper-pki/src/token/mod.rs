@@ -55,8 +55,13 @@ pub enum TokenError {
     #[error("the token's claims are not valid: {0}")]
     Claims(String),
     /// Its time is over.
-    #[error("the token expired at {}", rfc3339(*.0))]
-    Expired(OffsetDateTime),
+    #[error("the token expired at {} (the clock of this machine says {})", rfc3339(*at), rfc3339(*now))]
+    Expired {
+        /// When, by the controller's clock.
+        at: OffsetDateTime,
+        /// The verifier's time.
+        now: OffsetDateTime,
+    },
     /// Issued in the future.
     #[error("the token is issued in the future: check the clock of this machine (it says {}; the controller said {})", rfc3339(*now), rfc3339(*at))]
     NotYetValid {

@@ -137,7 +137,7 @@ fn check_time<C: Claims>(claims: &C, now: u64) -> Result<(), TokenError> {
     let exp = instant("exp", claims.exp())?;
     let iat = claims.iat().map(|iat| instant("iat", iat)).transpose()?;
     if claims.exp() <= now {
-        return Err(TokenError::Expired(exp));
+        return Err(TokenError::Expired { at: exp, now: instant("now", now)? });
     }
     match (claims.iat(), iat) {
         (Some(secs), Some(at)) if secs > now.saturating_add(LEEWAY_SECS) => {
