@@ -8,8 +8,8 @@
 use crate::{
     congestion::Room,
     frame::{self, FrameError},
+    memory::Share,
     path_watch::Signs,
-    transport::SEND_WINDOW,
 };
 use hesper_model::id::Tag;
 use hesper_proto::overlay::{ControlFrame, Echo, Probe, RenewGrant, UsePath, control_frame::Frame};
@@ -37,6 +37,8 @@ pub(crate) const DATAGRAM_ID: [u8; 1] = [0];
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) connection: Connection,
+    /// Of the node's memory; given back with the line.
+    share: Share,
     frames: mpsc::Sender<Frame>,
     /// Control frames written and read, and echoes among the latter.
     written: AtomicU64,
@@ -67,11 +69,14 @@ pub(crate) struct Orders {
 
 impl Line {
     /// A line, and the queue of its control stream for [`write`].
-    pub(crate) fn new(connection: Connection) -> (Arc<Self>, mpsc::Receiver<Frame>) {
+    pub(crate) fn new(connection: Connection, share: Share) -> (Arc<Self>, mpsc::Receiver<Frame>) {
+        connection.set_receive_window(share.receive.into());
+        connection.set_send_window(share.send);
         let (frames, queue) = mpsc::channel(FRAMES);
         let line = Self {
             room: Room::of(&connection),
             connection,
+            share,
             frames,
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
@@ -239,10 +244,10 @@ pub(crate) async fn write(line: Arc<Line>, mut send: SendStream, mut queue: mpsc
         line.written.fetch_add(1, Relaxed);
         let frame = ControlFrame { frame: Some(frame) };
         // Writers of traffic fill the window, and are only woken by acknowledgements: nobody takes the reserve in this moment.
-        line.connection.set_send_window(SEND_WINDOW + RESERVE);
+        line.connection.set_send_window(line.share.send + RESERVE);
         // Without a deadline: during an interruption this may wait, and the idle timeout ends the connection.
         let result = frame::write_message(&mut send, &frame).await;
-        line.connection.set_send_window(SEND_WINDOW);
+        line.connection.set_send_window(line.share.send);
         if result.is_err() {
             return;
         }

@@ -6,6 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest body of any message, in bytes.
 pub const MAX_MESSAGE_LEN: usize = 64 << 10;
+/// Room that is made for a message before it has come; most are shorter.
+const STEP: usize = 4 << 10;
 
 /// Why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +50,13 @@ pub async fn read_message<M: Message + Default>(
     if len > max {
         return Err(FrameError::TooLong { len, max });
     }
-    let mut body = vec![0; len];
-    read_rest(recv, &mut body).await?;
+    // Only what has come is kept: whoever announces much and sends nothing takes no room.
+    let mut body = Vec::new();
+    while body.len() < len {
+        let begun = body.len();
+        body.resize(len.min(begun + STEP), 0);
+        read_rest(recv, &mut body[begun..]).await?;
+    }
     Ok(M::decode(&body[..])?)
 }
 

@@ -5,7 +5,8 @@ use crate::{
     control::{self, Line},
     datagram::Datagrams,
     frame,
-    node::{Inner, unix_now},
+    handshakes::Turn,
+    node::{self, Inner, unix_now},
     path_keeper,
     stream::{Stream, StreamError, StreamHandle, code as stream_code},
     transport::{FIRST_STREAMS, HANDSHAKE_DEADLINE, MAX_STREAMS, close},
@@ -24,20 +25,29 @@ use quinn::{Connection, RecvStream, SendStream};
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
 
-/// Handshakes under way at once; more are dropped, and tried again by their dialers.
-pub(crate) const MAX_HANDSHAKES: usize = 256;
-/// Peer connections at once.
-pub(crate) const MAX_PEERS: usize = 4096;
+/// Handshakes under way at once, some 50 KiB each; more are dropped, and tried again by their dialers.
+pub(crate) const MAX_HANDSHAKES: usize = 512;
+/// A handshake that has taken so long gives way to others: two lost packets on a way around the world, and a busy machine, fit in.
+pub(crate) const FAIR_TIME: Duration = Duration::from_millis(1500);
+/// Peer connections at once: the agents that report to one collector. What they may make us hold: see [`memory`](crate::memory).
+pub const MAX_PEERS: usize = 4096;
 /// The same of one identity: it may be used by several programs, each with one connection, and one more while it restarts.
 const MAX_PEERS_OF_IDENTITY: usize = 64;
+/// Open streams of one identity, over all its connections; each is a file descriptor of a hosting tunneler.
+const MAX_STREAMS_OF_IDENTITY: usize = MAX_STREAMS as usize;
+/// Streams of one connection that have not yet said what they are, with up to [`MAX_HEADER`] each; the next ones wait.
+const MAX_OPENING: usize = 64;
 /// How long a new stream may take to say what it is.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest first message of a stream: a grant and what the dialer tells the program.
@@ -56,9 +66,17 @@ struct State {
     listeners: HashMap<TerminatorId, mpsc::Sender<Arrival>>,
     /// The tokens of the grants that streams live by, by the grants' ids.
     tokens: HashMap<String, String>,
-    /// Connections of each dialing identity.
-    peers: HashMap<IdentityId, usize>,
+    /// What each dialing identity has.
+    peers: HashMap<IdentityId, Taken>,
     next: u64,
+}
+
+/// What one identity has open here.
+#[derive(Debug, Default)]
+struct Taken {
+    connections: usize,
+    /// Held by each open stream.
+    streams: Arc<()>,
 }
 
 /// A dial that was admitted and waits for the hosting program's word. Dropped, it is refused.
@@ -180,21 +198,23 @@ impl Gate {
         self.lock().admission.len()
     }
 
-    /// Room for one more connection of this identity?
-    fn enter(&self, id: &IdentityId) -> bool {
+    /// One more connection of this identity: how many others it has, and what counts its streams. `None`: no room.
+    fn enter(&self, id: &IdentityId) -> Option<(usize, Arc<()>)> {
         let mut state = self.lock();
-        let count = state.peers.entry(id.clone()).or_default();
-        let room = *count < MAX_PEERS_OF_IDENTITY;
-        *count += usize::from(room);
-        room
+        let taken = state.peers.entry(id.clone()).or_default();
+        let others = taken.connections;
+        (others < MAX_PEERS_OF_IDENTITY).then(|| {
+            taken.connections += 1;
+            (others, taken.streams.clone())
+        })
     }
 
     fn leave(&self, peer: PeerId, id: &IdentityId) {
         let mut state = self.lock();
         state.admission.leave(peer);
-        if let Some(count) = state.peers.get_mut(id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(taken) = state.peers.get_mut(id) {
+            taken.connections -= 1;
+            if taken.connections == 0 {
                 state.peers.remove(id);
             }
         }
@@ -236,8 +256,8 @@ fn end(handles: Vec<StreamHandle>, reason: StreamError) {
 
 /// Closes a stream at the gate when its last half is gone.
 struct StreamGuard {
-    /// Counts the open streams of its dialer.
-    _live: Arc<()>,
+    /// Count the open streams of its connection and of its dialer.
+    _live: [Arc<()>; 2],
     gate: Weak<Inner>,
     id: StreamId,
 }
@@ -250,18 +270,32 @@ impl Drop for StreamGuard {
     }
 }
 
+async fn shake_hands(node: &Inner, incoming: quinn::Incoming, mut turn: Turn) -> Option<Connection> {
+    let accepted = if node.memory.is_ample() {
+        incoming.accept()
+    } else {
+        let config = node::server_config(&node.credentials, false).ok()?;
+        incoming.accept_with(Arc::new(config))
+    };
+    let connecting =
+        accepted.inspect_err(|error| tracing::debug!(%error, "a peer could not be accepted")).ok()?;
+    tokio::select! {
+        made = timeout(HANDSHAKE_DEADLINE, connecting) => match made {
+            Ok(Ok(connection)) => return Some(connection),
+            Ok(Err(error)) => tracing::debug!(%error, "the handshake with a peer failed"),
+            Err(_) => tracing::debug!("the handshake with a peer took too long"),
+        },
+        () = turn.displaced() => tracing::debug!("the handshake with a peer gave way to another"),
+    }
+    None
+}
+
 /// A connection attempt: handshake within the deadline, then its streams until it ends.
-pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake: OwnedSemaphorePermit) {
-    let connecting = match incoming.accept() {
-        Ok(connecting) => connecting,
-        Err(error) => return tracing::debug!(%error, "a peer could not be accepted"),
+pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, turn: Turn) {
+    let Some(connection) = shake_hands(&node, incoming, turn).await else {
+        node.counters.failed_handshakes.fetch_add(1, Relaxed);
+        return;
     };
-    let connection = match timeout(HANDSHAKE_DEADLINE, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "the handshake with a peer failed"),
-        Err(_) => return tracing::debug!("the handshake with a peer took too long"),
-    };
-    drop(handshake);
     let Some(_seat) = node.inbound_seats.clone().try_acquire_owned().ok() else {
         node.counters.refused_peers.fetch_add(1, Relaxed);
         return connection.close(close::REFUSED, b"too many peers");
@@ -270,14 +304,14 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
         tracing::warn!("a peer's certificate names no identity of this trust domain");
         return connection.close(close::REFUSED, b"not an identity");
     };
-    if !node.gate.enter(&dialer.id) {
+    let Some((others, of_identity)) = node.gate.enter(&dialer.id) else {
         node.counters.refused_peers.fetch_add(1, Relaxed);
         return connection.close(close::REFUSED, b"too many connections of this identity");
-    }
+    };
     tracing::debug!(peer = %dialer.id, "peer connected to us");
     let id = PeerId(node.gate.next_id());
     let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
-    let (line, queue) = Line::new(connection.clone());
+    let (line, queue) = Line::new(connection.clone(), node.memory.share(others));
     tokio::spawn(path_keeper::keep(Arc::downgrade(&node), line.clone(), false, Vec::new()));
     datagrams.listen(line.clone());
     let caller = Arc::new(Caller {
@@ -290,13 +324,20 @@ pub(crate) async fn serve(node: Arc<Inner>, incoming: quinn::Incoming, handshake
         dialer,
         verified: Mutex::default(),
         live: Arc::default(),
+        of_identity,
+        rejected: AtomicU64::new(0),
         allowed: Mutex::new(FIRST_STREAMS),
     });
     drop(node);
+    let opening = Arc::new(Semaphore::new(MAX_OPENING));
     let reason = loop {
+        let place = tokio::select! {
+            place = opening.clone().acquire_owned() => place,
+            reason = caller.connection.closed() => break reason,
+        };
         match caller.connection.accept_bi().await {
             Ok((send, recv)) => {
-                tokio::spawn(caller.clone().stream(send, recv));
+                tokio::spawn(caller.clone().stream(send, recv, place.ok()));
             }
             Err(reason) => break reason,
         }
@@ -330,6 +371,10 @@ struct Caller {
     verified: Mutex<Option<Verified>>,
     /// Held by each open stream.
     live: Arc<()>,
+    /// Held by each open stream of all its connections.
+    of_identity: Arc<()>,
+    /// Dials and renewals that were rejected.
+    rejected: AtomicU64,
     /// Streams that the dialer may have open now.
     allowed: Mutex<u32>,
 }
@@ -353,6 +398,13 @@ impl Caller {
         Ok(claims)
     }
 
+    /// Something of this peer was rejected. The log is told of the first, the second, the fourth, …: a peer must not fill the disk. Returns
+    /// how many there have been.
+    fn worth_a_line(&self) -> Option<u64> {
+        let so_far = self.rejected.fetch_add(1, Relaxed) + 1;
+        so_far.is_power_of_two().then_some(so_far)
+    }
+
     /// Lets the dialer open twice as many streams once it uses half of those it may, up to [`MAX_STREAMS`].
     fn make_room(&self) {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -362,9 +414,15 @@ impl Caller {
         }
     }
 
-    async fn stream(self: Arc<Self>, mut send: SendStream, mut recv: RecvStream) {
+    async fn stream(
+        self: Arc<Self>,
+        mut send: SendStream,
+        mut recv: RecvStream,
+        opening: Option<OwnedSemaphorePermit>,
+    ) {
         let header =
             timeout(HEADER_DEADLINE, frame::read_message::<StreamHeader>(&mut recv, MAX_HEADER)).await;
+        drop(opening);
         match header {
             Ok(Ok(StreamHeader { header: Some(stream_header::Header::Dial(dial)) })) => {
                 self.dial(dial, send, recv).await;
@@ -387,9 +445,15 @@ impl Caller {
 
     async fn dial(&self, dial: DialHeader, send: SendStream, recv: RecvStream) {
         let Some(node) = self.node.upgrade() else { return };
+        // One is the gate's, one is of each connection.
+        if Arc::strong_count(&self.of_identity) > MAX_STREAMS_OF_IDENTITY + MAX_PEERS_OF_IDENTITY {
+            node.counters.refused_streams.fetch_add(1, Relaxed);
+            return refuse(send, recv, code::BUSY, "this identity has too many streams open here").await;
+        }
         let id = StreamId(node.gate.next_id());
         let (service, terminator) = (ServiceId::new(dial.service_id), TerminatorId::new(dial.terminator_id));
-        let guard = StreamGuard { _live: self.live.clone(), gate: self.node.clone(), id };
+        let guard =
+            StreamGuard { _live: [self.live.clone(), self.of_identity.clone()], gate: self.node.clone(), id };
         self.make_room();
         let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
         let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
@@ -416,7 +480,9 @@ impl Caller {
             Err(rejection) => {
                 node.counters.rejected_streams.fetch_add(1, Relaxed);
                 let reason = crate::attach::chain(&rejection);
-                tracing::warn!(dialer = %self.dialer.id, %service, %terminator, %reason, "dial rejected");
+                if let Some(so_far) = self.worth_a_line() {
+                    tracing::warn!(dialer = %self.dialer.id, %service, %terminator, %reason, so_far, "dial rejected");
+                }
                 say_no(&mut stream, rejection.code(), &reason).await;
             }
         }
@@ -452,8 +518,11 @@ impl Caller {
             if let Some(node) = self.node.upgrade()
                 && let Err(rejection) = self.renew(&node, &renewal)
             {
-                let reason = crate::attach::chain(&rejection);
-                tracing::warn!(dialer = %self.dialer.id, service = renewal.service_id, %reason, "renewal rejected");
+                node.counters.rejected_renewals.fetch_add(1, Relaxed);
+                if let Some(so_far) = self.worth_a_line() {
+                    let reason = crate::attach::chain(&rejection);
+                    tracing::warn!(dialer = %self.dialer.id, service = renewal.service_id, %reason, so_far, "renewal rejected");
+                }
             }
         })
         .await;

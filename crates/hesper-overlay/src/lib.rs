@@ -7,6 +7,7 @@
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
 //! - [`attach`], [`passes`]: the lasting conversation with each router. `roster`, [`attachments`]: with which of them.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
+//! - [`handshakes`]: how many of them at once. [`memory`]: what peers may make a node hold.
 //! - `control`: the first stream of such a connection: renewals of grants, probes, the chosen path.
 //! - `path_watch`, `path_keeper`: which way to a peer works, by end-to-end evidence, and whether the peer is there at all; the flip to another.
 //! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths`, `passes`, `roster`, `path_watch`.
@@ -21,9 +22,11 @@ mod congestion;
 mod control;
 pub mod datagram;
 pub mod frame;
+pub mod handshakes;
 pub mod header;
 pub mod inbound;
 pub mod knock;
+pub mod memory;
 pub mod node;
 pub mod passes;
 mod path_keeper;

@@ -6,7 +6,9 @@ use crate::{
     attach::AbortOnDrop,
     attachments::{self, Attachments},
     datagram::DatagramCounters,
+    handshakes::Handshakes,
     inbound::{self, Arrival, Gate},
+    memory::Memory,
     passes::PassBook,
     path_keeper::Lines,
     paths::Slot,
@@ -17,11 +19,14 @@ use crate::{
 use arc_swap::ArcSwap;
 use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_pki::{credentials::SharedCredentials, tls, token::Verifier};
-use quinn::{Endpoint, TokioRuntime};
+use quinn::{Endpoint, ServerConfig, TokioRuntime, crypto::rustls::NoInitialCipherSuite};
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -53,10 +58,32 @@ pub struct NodeOptions {
 pub struct NodeCounters {
     /// Streams whose grant was not accepted.
     pub rejected_streams: AtomicU64,
+    /// Renewals whose grant was not accepted.
+    pub rejected_renewals: AtomicU64,
+    /// Handshakes of peers that were not begun because too many are under way.
+    pub refused_handshakes: AtomicU64,
+    /// Handshakes of peers that came to nothing.
+    pub failed_handshakes: AtomicU64,
+    /// Streams sent away because their dialer has too many.
+    pub refused_streams: AtomicU64,
     /// Peers sent away because there are too many.
     pub refused_peers: AtomicU64,
     /// Datagrams that reached no program.
     pub datagrams: Arc<DatagramCounters>,
+}
+
+impl NodeCounters {
+    /// What was refused to peers, by a name for metrics.
+    pub fn refused(&self) -> [(&'static str, u64); 6] {
+        [
+            ("dial", self.rejected_streams.load(Relaxed)),
+            ("renewal", self.rejected_renewals.load(Relaxed)),
+            ("stream", self.refused_streams.load(Relaxed)),
+            ("peer", self.refused_peers.load(Relaxed)),
+            ("handshake", self.refused_handshakes.load(Relaxed)),
+            ("unfinished_handshake", self.failed_handshakes.load(Relaxed)),
+        ]
+    }
 }
 
 /// Why a pass opened no path.
@@ -91,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) gate: Gate,
     pub(crate) counters: NodeCounters,
     pub(crate) inbound_seats: Arc<Semaphore>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) handshakes: Arc<Handshakes>,
     tag: Tag,
     endpoint: ArcSwap<Endpoint>,
     session_token: watch::Sender<String>,
@@ -174,10 +203,16 @@ impl Inner {
     }
 }
 
+pub(crate) fn server_config(
+    credentials: &SharedCredentials,
+    wide_streams: bool,
+) -> Result<ServerConfig, NoInitialCipherSuite> {
+    let narrow = transport::narrow(transport::peer_transport(), wide_streams);
+    transport::server_config(tls::peer_server(credentials.clone()), narrow, false)
+}
+
 fn endpoint(credentials: &SharedCredentials, tag: Tag, socket: Arc<NodeSocket>) -> io::Result<Endpoint> {
-    let tls = tls::peer_server(credentials.clone());
-    let server =
-        transport::server_config(tls, transport::peer_transport(), false).map_err(io::Error::other)?;
+    let server = server_config(credentials, true).map_err(io::Error::other)?;
     let runtime = Arc::new(TokioRuntime);
     Endpoint::new_with_abstract_socket(transport::endpoint_config(tag), Some(server), socket, runtime)
 }
@@ -197,6 +232,8 @@ impl Node {
             gate: Gate::new(me, options.outage_grace),
             counters: NodeCounters::default(),
             inbound_seats: Arc::new(Semaphore::new(inbound::MAX_PEERS)),
+            memory: Arc::default(),
+            handshakes: Handshakes::new(inbound::MAX_HANDSHAKES, inbound::FAIR_TIME),
             tag: options.tag,
             session_token: watch::Sender::new(options.session_token),
             lines: Lines::default(),
@@ -315,12 +352,14 @@ impl Drop for Node {
 
 /// Accepts peers; when the endpoint dies (it should not), makes a new one on the same socket: attachments and peers come back by themselves.
 async fn accept(node: Arc<Inner>) {
-    let handshakes = Arc::new(Semaphore::new(inbound::MAX_HANDSHAKES));
     loop {
         while let Some(incoming) = node.endpoint().accept().await {
-            match handshakes.clone().try_acquire_owned() {
-                Ok(permit) => drop(tokio::spawn(inbound::serve(node.clone(), incoming, permit))),
-                Err(_) => incoming.ignore(),
+            match node.handshakes.begin(Instant::now()) {
+                Some(turn) => drop(tokio::spawn(inbound::serve(node.clone(), incoming, turn))),
+                None => {
+                    node.counters.refused_handshakes.fetch_add(1, Relaxed);
+                    incoming.ignore();
+                }
             }
         }
         tracing::warn!("the QUIC endpoint has stopped; making a new one");

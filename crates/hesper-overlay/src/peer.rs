@@ -110,9 +110,9 @@ impl Peer {
         let own = node.credentials.current();
         let expected = own.id.identity(id.as_str()).map_err(|_| OpenError::Id(id.to_string()))?;
         let tls = tls::peer_client(node.credentials.clone(), expected);
-        let config =
-            transport::client_config(tls, transport::dialer_transport(), move || crate::cid::fresh_dcid(tag))
-                .map_err(|_| OpenError::Tls)?;
+        let narrow = transport::narrow(transport::dialer_transport(), node.memory.is_ample());
+        let config = transport::client_config(tls, narrow, move || crate::cid::fresh_dcid(tag))
+            .map_err(|_| OpenError::Tls)?;
         let connecting = node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper")?;
         let handshake = async {
             let connection = connecting.await?;
@@ -127,7 +127,7 @@ impl Peer {
             never = take_turns(node, tag, &mut avoid) => match never {},
         };
         tracing::debug!(peer = %id, %tag, "peer connected");
-        let (line, queue) = Line::new(connection.clone());
+        let (line, queue) = Line::new(connection.clone(), node.memory.share(0));
         line.set_tag(tag);
         tokio::spawn(control::write(line.clone(), send, queue));
         tokio::spawn(path_keeper::keep(Arc::downgrade(node), line.clone(), true, avoid));

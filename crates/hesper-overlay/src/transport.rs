@@ -4,7 +4,7 @@
 //! tokens (behind a router every peer has the same address), migration between nodes (the path is chosen below QUIC), the greased
 //! fixed bit (routers drop what has it cleared), other versions than 1; and datagrams except between nodes, where they carry UDP.
 
-use crate::{cid::TagGenerator, congestion::Roomy};
+use crate::{cid::TagGenerator, congestion::Roomy, memory::LEAST};
 use hesper_model::id::Tag;
 use quinn::{
     ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
@@ -36,7 +36,7 @@ pub const MAX_STREAMS: u32 = 4096;
 pub const FIRST_STREAMS: u32 = 64;
 /// What one stream may have in flight and unread: 4 Gbit/s with 16 ms between the nodes; less slows a single stream down.
 pub const STREAM_WINDOW: u32 = 8 << 20;
-/// What one connection may hold unread in all: the promise about memory per peer. Eight streams whose readers have stopped fill it and
+/// What one connection may hold unread in all, unless the node has given away too much of its `memory`. Eight streams whose readers have stopped fill it and
 /// then hold up the others of the same two nodes, and no one else's.
 pub const CONNECTION_WINDOW: u32 = 64 << 20;
 /// What one connection may keep unacknowledged for sending.
@@ -69,6 +69,14 @@ pub fn peer_transport() -> TransportConfig {
         .congestion_controller_factory(Arc::new(Roomy::default()))
         .max_concurrent_bidi_streams(FIRST_STREAMS.into())
         .mtu_discovery_config(Some(up_to_jumbo_frames()));
+    t
+}
+
+/// As a connection of a node begins: its windows are as narrow as they come, and widened when its share of the node's memory is known.
+/// The window of its streams stays as it is chosen here.
+pub(crate) fn narrow(mut t: TransportConfig, wide_streams: bool) -> TransportConfig {
+    let stream_window = if wide_streams { STREAM_WINDOW } else { LEAST };
+    t.stream_receive_window(stream_window.into()).receive_window(LEAST.into()).send_window(LEAST.into());
     t
 }
 

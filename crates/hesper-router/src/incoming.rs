@@ -9,19 +9,25 @@ use crate::{
 };
 use hesper_overlay::{
     cid::KNOCK_LEN,
+    handshakes::{Handshakes, Turn},
     transport::{HANDSHAKE_DEADLINE, close},
 };
 use hesper_pki::{CertificateDer, credentials::PeerIdentity, spiffe::SpiffeId};
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
-use std::sync::Arc;
-use tokio::{sync::Semaphore, time::timeout};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
 
 /// Handshakes at the same time; what comes beyond waits for its next packet.
 const MAX_HANDSHAKES: usize = 1_024;
+/// A handshake that has taken so long gives way to others, as between nodes; the node's first word belongs to it.
+const FAIR_TIME: Duration = Duration::from_millis(1500);
 
 /// Accepts nodes and routers until the endpoint ends.
 pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Handshakes::new(MAX_HANDSHAKES, FAIR_TIME);
     while let Some(incoming) = endpoint.accept().await {
         // The socket lets a first packet through only with a verified knock. Anything else that QUIC takes for a new
         // connection is a late packet of an old one: not answered.
@@ -30,16 +36,16 @@ pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
             continue;
         }
         let room = sessions.session_count() < MAX_SESSIONS;
-        let Some(permit) = handshakes.clone().try_acquire_owned().ok().filter(|_| room) else {
+        let turn = if room { handshakes.begin(Instant::now()) } else { None };
+        let Some(mut turn) = turn else {
             sessions.metrics().attach(AttachOutcome::Full);
             incoming.ignore();
             continue;
         };
         let sessions = sessions.clone();
         tokio::spawn(async move {
-            let entered = timeout(HANDSHAKE_DEADLINE, enter(&sessions, incoming)).await;
-            drop(permit);
-            let entered = entered.unwrap_or(Err(EnterError::Timeout));
+            let entered = in_time(&mut turn, enter(&sessions, incoming)).await;
+            drop(turn);
             sessions.metrics().attach(outcome(&entered));
             match entered {
                 Ok(Entered::Node(node)) => node.serve(&sessions).await,
@@ -49,6 +55,16 @@ pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
                 }
             }
         });
+    }
+}
+
+async fn in_time(
+    turn: &mut Turn,
+    entering: impl Future<Output = Result<Entered, EnterError>>,
+) -> Result<Entered, EnterError> {
+    tokio::select! {
+        entered = timeout(HANDSHAKE_DEADLINE, entering) => entered.unwrap_or(Err(EnterError::Timeout)),
+        () = turn.displaced() => Err(EnterError::Displaced),
     }
 }
 
@@ -64,6 +80,8 @@ enum EnterError {
     Handshake(#[from] ConnectionError),
     #[error("the handshake took longer than {} s", HANDSHAKE_DEADLINE.as_secs())]
     Timeout,
+    #[error("the handshake gave way to a newer one")]
+    Displaced,
     #[error("the certificate names nobody")]
     Certificate,
     #[error("{0} comes too often")]
@@ -80,6 +98,7 @@ fn outcome(entered: &Result<Entered, EnterError>) -> AttachOutcome {
         Ok(Entered::Router(_)) => AttachOutcome::Linked,
         Err(EnterError::Handshake(_) | EnterError::Certificate) => AttachOutcome::HandshakeFailed,
         Err(EnterError::Timeout) => AttachOutcome::Timeout,
+        Err(EnterError::Displaced) => AttachOutcome::Displaced,
         Err(EnterError::TooOften(..)) => AttachOutcome::Limited,
         Err(EnterError::Node(_, error)) => error.outcome(),
         Err(EnterError::Router(_, LinkError::NotWanted(_))) => AttachOutcome::Refused,

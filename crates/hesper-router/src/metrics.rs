@@ -13,6 +13,8 @@ pub(crate) enum AttachOutcome {
     HandshakeFailed,
     /// Not done within the deadline.
     Timeout,
+    /// Given up in favour of a newer one, as too many were under way.
+    Displaced,
     /// It was another router, and the link is up.
     Linked,
     /// The session token was refused, or the link.
@@ -26,10 +28,11 @@ pub(crate) enum AttachOutcome {
 }
 
 impl AttachOutcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Accepted,
         Self::HandshakeFailed,
         Self::Timeout,
+        Self::Displaced,
         Self::Linked,
         Self::Refused,
         Self::Limited,
@@ -43,6 +46,7 @@ impl AttachOutcome {
             Self::Accepted => "accepted",
             Self::HandshakeFailed => "handshake_failed",
             Self::Timeout => "timeout",
+            Self::Displaced => "displaced",
             Self::Linked => "linked",
             Self::Refused => "refused",
             Self::Limited => "limited",

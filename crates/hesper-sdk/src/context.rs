@@ -102,6 +102,20 @@ impl Context {
         self.inner.view.subscribe()
     }
 
+    /// What this node has refused to others since it started its session: what, and how often.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        let mut sums = Vec::new();
+        for node in self.inner.nodes() {
+            for (index, (what, count)) in node.counters().refused().into_iter().enumerate() {
+                match sums.get_mut(index) {
+                    None => sums.push((what, count)),
+                    Some((_, sum)) => *sum += count,
+                }
+            }
+        }
+        sums
+    }
+
     /// Opens a stream to a service: its name, or `instance@name`. (A name that has an `@` itself: see [`DialOptions::instance`].)
     ///
     /// # Errors

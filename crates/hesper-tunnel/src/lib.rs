@@ -30,7 +30,7 @@ mod udp;
 
 pub use dialer::{Dialer, Flow};
 pub use follow::{Known, follow};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, show_refused};
 
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,8 @@
 //! What the tunneler counts.
 
 use hesper_observe::metrics::{Counter, Family, Gauge, Histogram, Registry};
+use hesper_sdk::Context;
+use std::time::Duration;
 
 /// The tunneler's metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -31,6 +33,27 @@ pub struct Metrics {
     pub(crate) request_duration: Histogram,
     /// Connections to the HTTP proxy open now.
     pub(crate) http_open: Gauge,
+}
+
+/// How often what the node refused is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// Shows as `hesper_node_refused_total` what the node has refused to its peers (dials without a good grant, streams, peers and handshakes
+/// beyond its limits), as long as it is polled.
+pub async fn show_refused(ctx: Context, registry: &Registry) {
+    let refused = registry.counters::<Labels>("node_refused", "What was refused to peers, by kind");
+    let mut known: Vec<u64> = Vec::new();
+    loop {
+        let now = ctx.refused();
+        known.resize(now.len(), 0);
+        for (known, (what, count)) in known.iter_mut().zip(now) {
+            // A node that replaced another begins at nothing.
+            let more = count.checked_sub(*known).unwrap_or(count);
+            refused.get_or_create(&vec![("what", what.to_owned())]).inc_by(more);
+            *known = count;
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
 }
 
 /// Label names with their values: a service's name (from the node's view, so bounded), a method, an outcome (`ok`, or why not).

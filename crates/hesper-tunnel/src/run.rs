@@ -1,6 +1,6 @@
 //! Everything in one process: host, HTTP proxy with service discovery, `proxy.v1` listeners.
 
-use crate::{Metrics, follow, host, http::HttpProxy, proxy};
+use crate::{Metrics, follow, host, http::HttpProxy, proxy, show_refused};
 use hesper_observe::metrics::Registry;
 use hesper_sdk::Context;
 use std::{
@@ -77,6 +77,8 @@ pub async fn start(ctx: Context, options: RunOptions) -> Result<Running, RunErro
     let metrics = Metrics::new(&options.registry);
     let known = follow(&ctx);
     let mut tasks = JoinSet::new();
+    let (of, registry) = (ctx.clone(), options.registry.clone());
+    tasks.spawn(async move { show_refused(of, &registry).await });
     let http = HttpProxy::new(ctx.clone(), known.clone(), options.registry, metrics.clone());
     tasks.spawn(http.serve(listener));
     tasks.spawn(proxy::follow_configs(ctx.clone(), known, metrics.clone()));

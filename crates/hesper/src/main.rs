@@ -28,6 +28,7 @@ use std::{io, process::ExitCode};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
+    allow_many_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -43,6 +44,15 @@ fn main() -> ExitCode {
             if e.is::<UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Each stream of a tunneler is a file; the customary soft limit of 1,024 is there for programs that use select(2).
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What is not allowed stays as it was.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The chain on one line, once. The controller's refusals come in OpenZiti's words, which begin with "error" already.

@@ -7,7 +7,7 @@ use crate::{enrollment_file, output, serve::Stop};
 use anyhow::{Context as _, Result, bail};
 use hesper_observe::metrics::{Registry, serve_loopback};
 use hesper_sdk::Context;
-use hesper_tunnel::{Metrics, follow, host, proxy, run};
+use hesper_tunnel::{Metrics, follow, host, proxy, run, show_refused};
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
@@ -36,8 +36,14 @@ pub(crate) async fn host(who: &Who, metrics: Option<SocketAddr>) -> Result<()> {
     let ctx = who.context().await?;
     let registry = Registry::new();
     let counters = Metrics::new(&registry);
-    let _serving = serve_metrics(metrics, registry).await?;
-    until_asked(stop, &ctx, String::new(), host::run(ctx.clone(), counters)).await
+    let _serving = serve_metrics(metrics, registry.clone()).await?;
+    let work = async {
+        tokio::select! {
+            () = host::run(ctx.clone(), counters) => {}
+            () = show_refused(ctx.clone(), &registry) => {}
+        }
+    };
+    until_asked(stop, &ctx, String::new(), work).await
 }
 
 /// Local listeners for services, those given and those of `proxy.v1` configs.

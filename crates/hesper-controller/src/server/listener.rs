@@ -3,6 +3,7 @@
 
 use crate::{api::Remote, state::State};
 use axum::{Router, body::Body, response::Response};
+use hesper_overlay::handshakes::{Handshakes, Turn};
 use hesper_pki::{
     credentials::{PeerIdentity, SharedCredentials},
     tls,
@@ -13,7 +14,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -25,10 +34,16 @@ use tower::ServiceExt as _;
 
 /// Connections waiting in the kernel: a thousand nodes come back at once after a restart.
 const BACKLOG: u32 = 4096;
-/// Handshakes at once.
+/// Handshakes at once; more wait in the kernel.
 const MAX_HANDSHAKES: usize = 1024;
+/// A handshake that has taken so long gives way to others: a few round trips and a busy machine fit in, somebody who says nothing does not.
+const FAIR_TIME: Duration = Duration::from_secs(2);
+/// How soon it is looked again whether there is room for a handshake.
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
 /// Connections without a client certificate: administrators, enrolling nodes, and strangers.
 const MAX_ANONYMOUS: usize = 512;
+/// The same of one address: a site behind one is not that large, and one stranger does not shut out all others.
+const MAX_ANONYMOUS_PER_ADDRESS: usize = 128;
 /// Connections with a client certificate.
 const MAX_KNOWN: usize = 16_384;
 /// A handshake takes no longer.
@@ -59,8 +74,9 @@ pub(super) struct App {
 
 #[derive(Clone)]
 struct Limits {
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
     anonymous: Arc<Semaphore>,
+    addresses: Addresses,
     known: Arc<Semaphore>,
 }
 
@@ -83,11 +99,12 @@ pub(super) async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls::controller_server(credentials)));
     let limits = Limits {
-        handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+        handshakes: Handshakes::new(MAX_HANDSHAKES, FAIR_TIME),
         anonymous: Arc::new(Semaphore::new(MAX_ANONYMOUS)),
+        addresses: Addresses::default(),
         known: Arc::new(Semaphore::new(MAX_KNOWN)),
     };
-    while let Some(Ok(turn)) = stop.run_until_cancelled(limits.handshakes.clone().acquire_owned()).await {
+    while let Some(mut turn) = stop.run_until_cancelled(room(&limits.handshakes)).await {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -97,8 +114,12 @@ pub(super) async fn serve(
                 let (acceptor, app, state) = (acceptor.clone(), app.clone(), state.clone());
                 let (limits, stop) = (limits.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let Some(tls) = handshake(&acceptor, stream, &state).await else { return };
+                    let tls = tokio::select! {
+                        tls = handshake(&acceptor, stream, &state) => tls,
+                        () = turn.displaced() => return refused(&state, "handshake_displaced"),
+                    };
                     drop(turn);
+                    let Some(tls) = tls else { return };
                     connection(tls, remote, app, &state, &limits, stop).await;
                 });
             }
@@ -109,6 +130,50 @@ pub(super) async fn serve(
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+}
+
+/// Waits for a place: for a handshake to end, or for the oldest to have had its time.
+async fn room(handshakes: &Arc<Handshakes>) -> Turn {
+    loop {
+        match handshakes.begin(Instant::now()) {
+            Some(turn) => return turn,
+            None => sleep(ROOM_PAUSE).await,
+        }
+    }
+}
+
+/// Connections without a client certificate, by the address that they came from.
+#[derive(Clone, Debug, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them; no longer counted when dropped.
+struct Counted(Addresses, IpAddr);
+
+impl Addresses {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, address: IpAddr) -> Option<Counted> {
+        let mut open = self.lock();
+        let count = open.entry(address).or_default();
+        (*count < MAX_ANONYMOUS_PER_ADDRESS).then(|| {
+            *count += 1;
+            Counted(self.clone(), address)
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.0.lock();
+        if let Some(count) = open.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.1);
             }
         }
     }
@@ -157,11 +222,16 @@ async fn connection(
     let Ok(_permit): Result<OwnedSemaphorePermit, _> = permit else {
         return refused(state, who);
     };
+    let counted = if peer.is_none() { limits.addresses.enter(remote.ip()) } else { None };
+    if peer.is_none() && counted.is_none() {
+        return refused(state, "anonymous_address");
+    }
     let open = state.metrics.connections.get_or_create(&vec![("by", who)]).clone();
     open.inc();
     let lifetime = if peer.is_some() { Duration::MAX } else { ANONYMOUS_LIFETIME };
     http(tls, remote, peer, app, lifetime, stop).await;
     open.dec();
+    drop(counted);
 }
 
 /// Serves requests until the peer closes, its time is over, or the controller stops.
