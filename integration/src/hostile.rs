@@ -32,6 +32,7 @@ pub struct HostileNode {
     node: Node,
     control: ControlChannel,
     session_token: String,
+    routers: Vec<AttachPoint>,
     /// The session, and with it the tag, lives as long as the watch.
     watch: JoinHandle<()>,
 }
@@ -76,7 +77,12 @@ impl HostileNode {
         let mut attached = node.attached();
         let waited = timeout(PATIENCE, attached.wait_for(|routers| routers.iter().any(|r| r.attached)));
         assert!(waited.await.is_ok(), "not attached: {:?}", node.attached().borrow());
-        Self { node, control, session_token: session.token, watch }
+        Self { node, control, session_token: session.token, routers: state.routers, watch }
+    }
+
+    /// The routers that it was given, and with what to knock there.
+    pub fn routers(&self) -> &[AttachPoint] {
+        &self.routers
     }
 
     /// Its tag.
@@ -147,13 +153,21 @@ impl Drop for HostileNode {
 /// # Errors
 /// Why there is none.
 pub async fn open(peer: &Peer, ask: &Ask) -> Result<Stream, OpenError> {
+    open_within(peer, ask, PATIENCE).await
+}
+
+/// As [`open`], in another time.
+///
+/// # Errors
+/// Why there is none.
+pub async fn open_within(peer: &Peer, ask: &Ask, within: Duration) -> Result<Stream, OpenError> {
     let header = DialHeader {
         service_id: ask.service_id.clone(),
         terminator_id: ask.terminator_id.clone(),
         grant: ask.grant.clone(),
         ..DialHeader::default()
     };
-    peer.open(header, Box::new(()), PATIENCE).await
+    peer.open(header, Box::new(()), within).await
 }
 
 /// Asks for a longer life of the open streams of a service and terminator.

@@ -95,3 +95,13 @@ pub(crate) fn curl_in(netns: Option<&str>, arguments: &[&str]) -> Result<Respons
     let last = head.rfind("HTTP/").map(|start| head[start..].to_owned()).unwrap_or_default();
     Ok(Response { status: done.stdout.trim().parse().unwrap_or_default(), head: last, body: text(&body) })
 }
+
+/// The sum of a metric's samples whose labels contain `labels`, on a page of OpenMetrics.
+pub fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    let samples = page.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, rest) = series.split_once('{').unwrap_or((series, ""));
+        (found == name && rest.contains(labels)).then(|| value.parse::<f64>().ok()).flatten()
+    });
+    samples.sum()
+}

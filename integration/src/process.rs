@@ -1,6 +1,6 @@
 //! A running program, its lines, and the rule that ours log no ERROR.
 
-use crate::output::shown;
+use crate::{http, output::shown};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader, Read},
@@ -97,6 +97,29 @@ impl Process {
     pub fn forgive(mut self, part: &str) -> Self {
         self.forgiven.push(part.to_owned());
         self
+    }
+
+    /// Bytes of memory that it has in use (VmRSS of proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[track_caller]
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("{} is not running", self.name)) << 10
+    }
+
+    /// The sum of this metric's samples whose labels contain `labels`, from the address that it logged as `metrics at URL`.
+    ///
+    /// # Errors
+    /// It cannot be scraped.
+    pub fn metric(&self, name: &str, labels: &str) -> Result<f64, String> {
+        let lines = self.lines();
+        let url = lines.iter().find_map(|line| Some(line.split_once("metrics at ")?.1.trim().to_owned()));
+        let page = http::get(&url.ok_or("no metrics")?)?.body;
+        Ok(http::sum(&page, name, labels))
     }
 
     /// Its process id.

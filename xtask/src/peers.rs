@@ -11,8 +11,16 @@ use std::{
 };
 
 /// Debian packages that the tests use.
-const PACKAGES: &[&str] =
-    &["bash", "curl", "iproute2", "prometheus", "prometheus-node-exporter", "python3", "python3-venv"];
+const PACKAGES: &[&str] = &[
+    "bash",
+    "curl",
+    "faketime",
+    "iproute2",
+    "prometheus",
+    "prometheus-node-exporter",
+    "python3",
+    "python3-venv",
+];
 
 /// Debian's own interpreter, whatever else the PATH offers: it is the one that python3-venv belongs to.
 const PYTHON: &str = "/usr/bin/python3";
