@@ -101,6 +101,8 @@ pub(crate) struct Attachment {
     pub(crate) target: watch::Sender<AttachTarget>,
     pub(crate) orders: mpsc::Sender<Present>,
     pub(crate) status: watch::Receiver<Status>,
+    /// The router is to be asked for a sign of life.
+    pub(crate) doubt: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -126,7 +128,7 @@ impl Attachment {
         node.socket.update(|t| t.set_router(slot, target.tag, target.knock_key_id));
         let (orders, order_queue) = mpsc::channel(ORDERS);
         let (status_tx, status) = watch::channel(Status::Trying("not yet tried".into()));
-        let name = target.name.clone();
+        let (name, doubt) = (target.name.clone(), Arc::new(Notify::new()));
         let (target, target_rx) = watch::channel(target);
         let task = Task {
             node: node.clone(),
@@ -134,12 +136,13 @@ impl Attachment {
             target: target_rx,
             status: status_tx,
             trouble: Arc::new(Notify::new()),
+            doubt: doubt.clone(),
             rtt_at: StdInstant::now(),
             unused_since: StdInstant::now(),
             carried: 0,
         };
         let task = tokio::spawn(task.run(order_queue)).abort_handle();
-        Self { slot, rank, name, target, orders, status, task }
+        Self { slot, rank, name, target, orders, status, doubt, task }
     }
 }
 
@@ -182,6 +185,7 @@ struct Task {
     target: watch::Receiver<AttachTarget>,
     status: watch::Sender<Status>,
     trouble: Arc<Notify>,
+    doubt: Arc<Notify>,
     rtt_at: StdInstant,
     /// Since when no peer has used the router, and what had gone by it until then.
     unused_since: StdInstant,
@@ -223,6 +227,7 @@ impl Task {
             let jittered = pause.mul_f64(rand::rng().random_range(0.1..=1.0));
             tokio::select! {
                 () = sleep(jittered) => pause = (pause * 2).min(BACKOFF.1),
+                () = self.doubt.notified() => {}
                 changed = self.target.changed() => if changed.is_err() { return },
             }
         }
@@ -341,6 +346,12 @@ impl Task {
                 () = sleep(next) => {}
                 () = self.trouble.notified() => {
                     let beats = line.pulse.refused();
+                    self.act(beats, &mut talk).await?;
+                }
+                () = self.doubt.notified() => {
+                    // What was heard until now is no answer.
+                    self.look(&mut line, &mut talk).await?;
+                    let beats = line.pulse.ask(StdInstant::now());
                     self.act(beats, &mut talk).await?;
                 }
                 Ok(()) = line.tokens.changed() => {

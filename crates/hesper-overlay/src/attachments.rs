@@ -193,6 +193,13 @@ impl Node {
         self.inner.attend();
     }
 
+    /// Asks every router for a sign of life, and tries those again that are away: something has changed that may concern them, too.
+    pub fn doubt_routers(&self) {
+        for attachment in lock(&self.inner.attachments).running.values() {
+            attachment.doubt.notify_one();
+        }
+    }
+
     /// The routers in use and how attaching to them goes, in order of preference.
     pub fn attached(&self) -> watch::Receiver<Vec<AttachState>> {
         self.inner.attached.subscribe()

@@ -46,11 +46,14 @@ pub(crate) async fn follow(inner: Arc<Inner>) {
         let begun = Instant::now();
         let status = watch(&inner, &mut token).await;
         let text = status::text(&status);
+        let heard = inner.connected();
         disconnected(&inner, if text == reported { &reason } else { &text });
         inner.set_refusal(Some(status.clone()).filter(is_refusal));
         // Once per reason, not once per attempt.
         if text != reported {
-            let certificates = inner.control.diagnose(&status).await;
+            // A watch that was open ends by a certificate only with the controller's word; otherwise asking costs a second.
+            let perhaps = !heard || status.code() == Code::Unauthenticated;
+            let certificates = if perhaps { inner.control.diagnose(&status).await } else { None };
             reason = certificates.map_or_else(|| text.clone(), |diagnosis| diagnosis.to_string());
             inner.set_problem(&reason);
             tracing::warn!(reason, "no watch at the controller; trying on");
@@ -71,14 +74,20 @@ fn is_refusal(status: &Status) -> bool {
 
 fn disconnected(inner: &Inner, reason: &str) {
     inner.set_problem(reason);
-    inner.session.send_if_modified(|session| match session {
+    let lost = inner.session.send_if_modified(|session| match session {
         Some(s) if s.connected => {
             s.connected = false;
             true
         }
         _ => false,
     });
-    inner.nodes().iter().for_each(|n| n.set_controller(false));
+    for node in inner.nodes() {
+        node.set_controller(false);
+        // What has befallen the controller may have befallen routers, too.
+        if lost {
+            node.doubt_routers();
+        }
+    }
     inner.change_view(|v| v.connected = false);
 }
 
@@ -131,6 +140,7 @@ async fn run(
                     }
                     if std::mem::take(&mut first) {
                         tracing::info!("connected to the controller");
+                        inner.nodes().iter().for_each(|n| n.doubt_routers());
                     }
                 }
                 Ok(Some(NodeUpdate { update: Some(node_update::Update::Revoked(revoked)) })) => revoke(inner, &revoked),

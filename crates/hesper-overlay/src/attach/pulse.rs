@@ -13,7 +13,7 @@ const LOOK_IDLE: Duration = Duration::from_millis(500);
 /// How long a ping may stay unanswered, beyond the round trip, before peers go elsewhere.
 const SILENT_AFTER: Duration = Duration::from_millis(200);
 /// How long before the attachment is given up, and how many pings must have been in vain: this process may have stood still itself.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 const GIVE_UP_PINGS: u32 = 8;
 /// The same, when the kernel has reported that nobody listens there.
 const REFUSED_GIVE_UP_AFTER: Duration = Duration::from_millis(400);
@@ -67,6 +67,14 @@ impl Pulse {
         vec![Beat::Silent]
     }
 
+    /// Something happened that may concern the router, too: it is asked at once.
+    pub(super) fn ask(&mut self, now: Instant) -> Vec<Beat> {
+        self.pinged_at = now;
+        let (since, pings) = self.waiting.unwrap_or((now, 0));
+        self.waiting = Some((since, pings + 1));
+        vec![Beat::Ping]
+    }
+
     /// Returns what to do, and how soon to look again.
     pub(super) fn look(&mut self, now: Instant, seen: Seen) -> (Vec<Beat>, Duration) {
         let mut beats = Vec::new();
@@ -82,10 +90,7 @@ impl Pulse {
         let fast = busy || self.refused || self.waiting.is_some();
         let pause = if fast { BUSY } else { IDLE };
         if now >= self.pinged_at + pause || (self.refused && self.waiting.is_none()) {
-            self.pinged_at = now;
-            let (since, pings) = self.waiting.unwrap_or((now, 0));
-            self.waiting = Some((since, pings + 1));
-            beats.push(Beat::Ping);
+            beats.extend(self.ask(now));
         }
         if let Some((since, pings)) = self.waiting {
             let (after, least) = if self.refused {
@@ -169,6 +174,20 @@ mod tests {
         w.answers = false;
         assert_eq!(w.run(3_000).1, [Silent]);
         assert_eq!(w.run(4_000).1.first(), Some(&GiveUp));
+    }
+
+    #[test]
+    fn a_router_that_is_asked_for_a_reason_is_known_to_be_gone_sooner() {
+        let mut w = World::new();
+        w.run(2_100);
+        w.pulse.look(w.now, w.seen);
+        w.answers = false;
+        assert_eq!(w.pulse.ask(w.now), [Ping]);
+        assert_eq!(w.run(2_300).1[..2], [Silent, GiveUp]);
+        w = World::new();
+        assert_eq!(w.pulse.ask(w.now), [Ping]);
+        w.seen.heard += 1;
+        assert_eq!(w.run(3_000).1, [], "it answered");
     }
 
     #[test]
