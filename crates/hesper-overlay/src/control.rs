@@ -15,9 +15,12 @@ use hesper_model::id::Tag;
 use hesper_proto::overlay::{ControlFrame, Echo, Probe, RenewGrant, UsePath, control_frame::Frame};
 use prost::Message;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -27,6 +30,8 @@ const FRAMES: usize = 1024;
 const PRIORITY: i32 = i32::MAX;
 /// What the send window has beyond that for traffic, while a frame is written.
 const RESERVE: u64 = 64 << 10;
+/// Dials in quick succession wake the keeper once: it takes traffic for flowing for much longer after each word.
+const TRAFFIC_EVERY: Duration = Duration::from_millis(100);
 /// Routers named in one frame; more are left out.
 const MAX_ROUTERS: usize = 16;
 
@@ -53,6 +58,8 @@ pub(crate) struct Line {
     tag: OnceLock<Tag>,
     /// For the keeper, which `wake` wakes.
     orders: Mutex<Orders>,
+    /// When the keeper was told of traffic last.
+    traffic_told: Mutex<Option<Instant>>,
     pub(crate) wake: Notify,
 }
 
@@ -85,6 +92,7 @@ impl Line {
             path_sequence: AtomicU64::new(0),
             tag: OnceLock::new(),
             orders: Mutex::default(),
+            traffic_told: Mutex::default(),
             wake: Notify::new(),
         };
         (Arc::new(line), queue)
@@ -131,7 +139,11 @@ impl Line {
 
     /// Traffic is about to flow: the path is to be watched closely.
     pub(crate) fn expect_traffic(&self) {
-        self.order(|o| o.traffic = true);
+        let mut told = self.traffic_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= TRAFFIC_EVERY) {
+            *told = Some(Instant::now());
+            self.order(|o| o.traffic = true);
+        }
     }
 
     /// Frames that the connection has authenticated. Datagrams are no evidence: anybody can replay them.

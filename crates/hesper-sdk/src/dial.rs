@@ -283,17 +283,12 @@ impl<'a> Dial<'a> {
     }
 
     fn why_not_attached(&self, lease: &Lease) -> String {
-        let named: Vec<_> = lease
-            .tokens()
-            .response
-            .paths
-            .into_iter()
-            .filter_map(|p| p.router_ids.into_iter().next())
-            .collect();
+        let tokens = lease.tokens();
+        let named: Vec<_> = tokens.response.paths.iter().filter_map(|p| p.router_ids.first()).collect();
         let states = lease.node.attached().borrow().clone();
         let reasons: Vec<_> = states
             .iter()
-            .filter(|s| named.contains(&s.router_id))
+            .filter(|s| named.contains(&&s.router_id))
             .map(|s| format!("router '{}': {}", s.name, s.reason))
             .collect();
         if reasons.is_empty() {

@@ -32,6 +32,8 @@ const RENEW_JITTER_PERCENT: u64 = 8;
 const RETRY_SECS: (u64, u64) = (1, 15);
 /// Renewals after a new watch are spread over this time.
 const NEW_WATCH_SPREAD: Duration = Duration::from_secs(1);
+/// Streams of a lease that are added before those that are over are looked for.
+const SWEPT_STREAMS: usize = 32;
 
 /// What a grant is cached by: service (as the program names it) and instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,10 +81,16 @@ impl Life {
 }
 
 /// The part of a lease that a renewal replaces.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Tokens {
     pub(crate) response: DialResponse,
     pub(crate) life: Life,
+}
+
+impl Tokens {
+    fn new(response: DialResponse, now: u64) -> Arc<Self> {
+        Arc::new(Self { life: Life { begin: now, end: response.expires_at }, response })
+    }
 }
 
 /// When a lease is asked for again.
@@ -135,7 +143,8 @@ pub(crate) struct Lease {
     pub(crate) purpose: String,
     jitter: u8,
     chosen: AtomicU64,
-    tokens: Mutex<Tokens>,
+    /// Shared, not copied: every dial reads them.
+    tokens: Mutex<Arc<Tokens>>,
     /// Its pass has opened a pair, and is shown at each later attachment.
     pub(crate) presented: AtomicBool,
     /// Not to be used for new dials: revoked, refused, or its host is gone.
@@ -176,7 +185,7 @@ impl Lease {
             purpose: format!("{:016x}", rand::random::<u64>()),
             jitter: rand::random(),
             chosen: AtomicU64::new(now),
-            tokens: Mutex::new(Tokens { life: Life { begin: now, end: response.expires_at }, response }),
+            tokens: Mutex::new(Tokens::new(response, now)),
             presented: AtomicBool::new(false),
             spent: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
@@ -186,13 +195,13 @@ impl Lease {
         })
     }
 
-    pub(crate) fn tokens(&self) -> Tokens {
+    pub(crate) fn tokens(&self) -> Arc<Tokens> {
         lock(&self.tokens).clone()
     }
 
     /// The same way, renewed; asked in this watch.
     pub(crate) fn renew(&self, response: DialResponse, now: u64, watch: u64) {
-        *lock(&self.tokens) = Tokens { life: Life { begin: now, end: response.expires_at }, response };
+        *lock(&self.tokens) = Tokens::new(response, now);
         let mut renewal = lock(&self.renewal);
         // An answer that was asked for in an older watch may be of the controller that has since forgotten it.
         if renewal.watch <= watch {
@@ -227,7 +236,12 @@ impl Lease {
 
     pub(crate) fn add(&self, stream: StreamHandle) {
         let mut streams = lock(&self.streams);
-        streams.retain(|s| !s.stream.is_over());
+        // Only when there is no room: a dial must not look at all streams that are open.
+        if streams.len() == streams.capacity() {
+            streams.retain(|s| !s.stream.is_over());
+            let live = streams.len();
+            streams.reserve(live.max(SWEPT_STREAMS));
+        }
         streams.push(Watched::new(stream, Instant::now()));
         drop(streams);
         // Either the revocation finds the stream, or the stream finds the revocation.

@@ -29,8 +29,8 @@ pub(crate) fn pass(lease: &Lease) -> Pass {
     Pass {
         peer: lease.binder_tag,
         purpose: lease.purpose.clone(),
-        token: tokens.response.pass,
-        paths: tokens.response.paths.into_iter().map(|p| p.router_ids).collect(),
+        token: tokens.response.pass.clone(),
+        paths: tokens.response.paths.iter().map(|p| p.router_ids.clone()).collect(),
         exp: tokens.life.end,
     }
 }
@@ -40,7 +40,7 @@ pub(crate) fn renewal(lease: &Lease) -> RenewGrant {
     RenewGrant {
         service_id: lease.service_id.clone(),
         terminator_id: lease.terminator_id.clone(),
-        grant: lease.tokens().response.grant,
+        grant: lease.tokens().response.grant.clone(),
     }
 }
 

@@ -78,8 +78,9 @@ impl Accept<'_> {
         let key = self.key;
         let bound = terms(&listener);
         let mut checks = Checks::start(&key.service, configured.clone(), bound, self.metrics.clone());
-        let mut now = checks.binding();
-        let told = Told::start(&listener, key, now.clone());
+        // Shared with every stream.
+        let mut now = Arc::new(checks.binding());
+        let told = Told::start(&listener, key, Binding::clone(&now));
         loop {
             tokio::select! {
                 incoming = listener.accept() => match incoming {
@@ -101,18 +102,18 @@ impl Accept<'_> {
                         listener.close().await;
                         return None;
                     }
-                    (configured, now) = (wanted, change);
+                    (configured, now) = (wanted, Arc::new(change));
                     told.tell(&now);
                 }
                 () = checks.changed() => {
-                    now = checks.binding();
+                    now = Arc::new(checks.binding());
                     told.tell(&now);
                 }
             }
         }
     }
 
-    fn spawn(&self, incoming: Incoming, binding: Binding) {
+    fn spawn(&self, incoming: Incoming, binding: Arc<Binding>) {
         let permit = Arc::clone(self.streams).try_acquire_owned().ok();
         let serve = stream(incoming, binding, self.metrics.clone(), permit);
         let ends = self.ends.clone();
@@ -235,7 +236,7 @@ enum Reached {
 /// One stream or flow: connect, accept, copy; or refuse with the reason.
 async fn stream(
     incoming: Incoming,
-    binding: Binding,
+    binding: Arc<Binding>,
     metrics: Metrics,
     permit: Option<OwnedSemaphorePermit>,
 ) {
