@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// Length of one measurement in seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
+    /// Nodes or identities where many are measured (memory, reconnect, policy)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(crate) nodes: Option<u32>,
     /// MTU of loopback in a network namespace, or as-is; several by comma [default: 1500,9000,as-is with root, else as-is]
     #[arg(long, value_name = "MTU", value_delimiter = ',')]
     pub(crate) mtu: Vec<Network>,
@@ -88,7 +91,12 @@ impl Options {
 
     /// How much is measured.
     pub(crate) fn effort(&self) -> Effort {
-        let base = if self.quick { Effort::quick() } else { Effort::full() };
+        let mut base = if self.quick { Effort::quick() } else { Effort::full() };
+        if let Some(nodes) = self.nodes {
+            let nodes = nodes as usize;
+            (base.memory_nodes, base.reconnect_nodes) = (nodes, nodes);
+            base.policy_identities = vec![nodes];
+        }
         Effort {
             rounds: self.rounds.map_or(base.rounds, usize::from),
             seconds: self.seconds.unwrap_or(base.seconds),
@@ -140,6 +148,9 @@ mod tests {
             (chosen.rounds, chosen.seconds, chosen.memory_nodes),
             (7, 0.1, Effort::quick().memory_nodes)
         );
+        let chosen = options(&["--nodes", "50"]).unwrap().effort();
+        assert_eq!((chosen.memory_nodes, chosen.reconnect_nodes), (50, 50));
+        assert_eq!(chosen.policy_identities, [50]);
         assert_eq!(
             options(&["--mtu", "9000,as-is"]).unwrap().networks(),
             [Network::Mtu(9000), Network::AsIs]
@@ -148,7 +159,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
+            &["--nodes", "1"],
             &["--only", "nothing"],
             &["--rounds", "0"],
             &["--seconds", "nan"],
