@@ -93,13 +93,16 @@ pub fn dialer_transport() -> TransportConfig {
     t
 }
 
-/// Between a node and a router: one stream of small messages.
+/// Between a node and a router: one stream of small messages. Nothing is gained by larger packets or batches of them, and each
+/// connection would keep a buffer for them.
 pub fn attach_transport() -> TransportConfig {
     let mut t = common(ATTACH_IDLE);
     t.stream_receive_window((256u32 << 10).into())
         .receive_window((256u32 << 10).into())
         .send_window(256 << 10)
-        .max_concurrent_bidi_streams(1u8.into());
+        .max_concurrent_bidi_streams(1u8.into())
+        .mtu_discovery_config(None)
+        .enable_segmentation_offload(false);
     t
 }
 

@@ -69,6 +69,9 @@ impl AttachError {
     }
 }
 
+/// What waits for one node. Boxed: the queue has room for 32 messages from the beginning, most of which is never used.
+pub(crate) type Outbox = mpsc::Sender<Box<FromRouter>>;
+
 /// An attached node.
 pub(crate) struct Node {
     connection: Connection,
@@ -77,8 +80,8 @@ pub(crate) struct Node {
     peer: PeerIdentity,
     claims: SessionClaims,
     epoch: u64,
-    outbox: mpsc::Sender<FromRouter>,
-    notices: mpsc::Receiver<FromRouter>,
+    outbox: Outbox,
+    notices: mpsc::Receiver<Box<FromRouter>>,
 }
 
 impl Node {
@@ -158,7 +161,7 @@ struct Session<'a> {
     peer: PeerIdentity,
     claims: SessionClaims,
     epoch: u64,
-    outbox: mpsc::Sender<FromRouter>,
+    outbox: Outbox,
     /// For answers that wait for another router.
     asking: Arc<Semaphore>,
 }
@@ -176,7 +179,7 @@ impl Session<'_> {
             sleep(rate.take(Instant::now())).await;
             if let Some(answer) = self.answer(message.message.ok_or(End::Unexpected)?)? {
                 // The writer has a deadline, so this ends.
-                self.outbox.send(FromRouter { message: Some(answer) }).await.map_err(|_| End::Slow)?;
+                self.outbox.send(boxed(answer)).await.map_err(|_| End::Slow)?;
             }
         }
     }
@@ -228,7 +231,7 @@ impl Session<'_> {
             let attached = timeout(LINK_DEADLINE, any(asked)).await.unwrap_or(false);
             let answer = from_router::Message::PassResult(result(attached));
             // An error means that the session is gone.
-            let _ = outbox.send(FromRouter { message: Some(answer) }).await;
+            let _ = outbox.send(boxed(answer)).await;
             drop(permit);
         });
         None
@@ -251,14 +254,18 @@ async fn any(mut asked: Vec<oneshot::Receiver<bool>>) -> bool {
     .await
 }
 
+pub(crate) fn boxed(message: from_router::Message) -> Box<FromRouter> {
+    Box::new(FromRouter { message: Some(message) })
+}
+
 async fn write(
     mut send: SendStream,
-    mut notices: mpsc::Receiver<FromRouter>,
+    mut notices: mpsc::Receiver<Box<FromRouter>>,
     first: from_router::Message,
 ) -> Result<(), End> {
-    let mut next = Some(FromRouter { message: Some(first) });
+    let mut next = Some(boxed(first));
     while let Some(message) = next {
-        match timeout(WRITE_DEADLINE, write_message(&mut send, &message)).await {
+        match timeout(WRITE_DEADLINE, write_message(&mut send, &*message)).await {
             Ok(Ok(())) => {}
             Ok(Err(FrameError::Io(_))) => std::future::pending().await,
             Ok(Err(error)) => return Err(error.into()),

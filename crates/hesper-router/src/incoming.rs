@@ -44,12 +44,13 @@ pub(crate) async fn accept(sessions: Arc<Sessions>, endpoint: Endpoint) {
         };
         let sessions = sessions.clone();
         tokio::spawn(async move {
-            let entered = in_time(&mut turn, enter(&sessions, incoming)).await;
+            // Boxed, as is a router: thousands of these tasks serve nodes, and should be no larger than that takes.
+            let entered = Box::pin(in_time(&mut turn, enter(&sessions, incoming))).await;
             drop(turn);
             sessions.metrics().attach(outcome(&entered));
             match entered {
                 Ok(Entered::Node(node)) => node.serve(&sessions).await,
-                Ok(Entered::Router(router)) => router.serve(&sessions).await,
+                Ok(Entered::Router(router)) => Box::pin(router.serve(&sessions)).await,
                 Err(error) => {
                     tracing::info!(error = &error as &dyn std::error::Error, "somebody is not let in");
                 }

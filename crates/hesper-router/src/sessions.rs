@@ -8,6 +8,7 @@ mod passes;
 
 use crate::{
     admission::{self, Refusal},
+    attach::Outbox,
     limits::{Identities, Limit},
     link::Links,
     metrics::Metrics,
@@ -21,7 +22,7 @@ use crate::{
 use hesper_model::id::Tag;
 use hesper_overlay::transport::close;
 use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
-use hesper_proto::overlay::{Draining, FromRouter, from_router::Message};
+use hesper_proto::overlay::{Draining, from_router::Message};
 use notices::{gone_from_here, restarted};
 pub(crate) use passes::Opened;
 use std::{
@@ -32,7 +33,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Sessions that one router carries.
 pub(crate) const MAX_SESSIONS: usize = 16_384;
@@ -56,7 +57,7 @@ struct Session {
     silence: Silence,
     quiet: bool,
     connection: quinn::Connection,
-    outbox: mpsc::Sender<FromRouter>,
+    outbox: Outbox,
 }
 
 struct Attached {
@@ -192,7 +193,7 @@ impl Sessions {
         peer: &PeerIdentity,
         claims: &SessionClaims,
         connection: &quinn::Connection,
-        outbox: mpsc::Sender<FromRouter>,
+        outbox: Outbox,
     ) -> Result<u64, AdmitError> {
         let tag = claims.tag;
         let mut attached = self.attached();

@@ -3,12 +3,13 @@
 
 use super::{Attached, Session, Sessions};
 use crate::{
+    attach::boxed,
     link::Wire,
     table::{Others, RouterIx},
 };
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_proto::overlay::{
-    FromRouter, PeerGone, PeerRestarted, from_router::Message, link_message::Message as LinkWord,
+    PeerGone, PeerRestarted, from_router::Message, link_message::Message as LinkWord,
 };
 
 /// A notice, as nodes and as other routers hear it.
@@ -79,7 +80,7 @@ impl Attached {
 impl Session {
     /// A notice: dropped if the node does not read what it is sent; it then finds out by itself, later.
     pub(super) fn send(&self, message: Message) {
-        if self.outbox.try_send(FromRouter { message: Some(message) }).is_err() {
+        if self.outbox.try_send(boxed(message)).is_err() {
             tracing::debug!("a node does not read its notices");
         }
     }
