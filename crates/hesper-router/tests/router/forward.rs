@@ -72,7 +72,8 @@ async fn two_nodes_talk_end_to_end_through_a_router_that_has_no_key_of_theirs() 
     let (a, b) = open(&world).await;
     echo(&a, b).await;
     assert!(world.metric("hesper_router_bytes_forwarded_total").await > 4_000_000);
-    assert!(world.metric("hesper_router_packets_forwarded_total").await > 2_000);
+    // Jumbo frames, once the nodes have found that loopback carries them.
+    assert!(world.metric("hesper_router_packets_forwarded_total").await > 400);
 }
 
 #[tokio::test]
