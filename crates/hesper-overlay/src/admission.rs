@@ -6,7 +6,8 @@
 //! Revoked grants are remembered, so the order in which a dial and its revocation arrive does not matter.
 //!
 //! While no controller can be reached, grants cannot be renewed by anyone: for the span of the outage (at most [`Admission`]'s grace) the
-//! clock that grants are held against stands still.
+//! clock that grants are held against stands still. If the controller is lost again while grants of before have not been renewed yet,
+//! those are held against the first outage and its grace, and the ones that were renewed in between against the second.
 
 use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_pki::token::{GrantClaims, TokenError, Verifier};
@@ -96,9 +97,10 @@ pub mod code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Up,
-    /// Lost at; and found again at.
+    /// Lost at; lost again at, if it was there for a moment only; and found again at.
     Lost {
         since: u64,
+        again: u64,
         back: Option<u64>,
     },
 }
@@ -152,32 +154,32 @@ impl Admission {
     /// The controller is reachable, or not.
     pub fn set_controller(&mut self, reachable: bool, now: u64) {
         self.link = match (self.link, reachable) {
-            (Link::Up, false) => Link::Lost { since: now, back: None },
-            // Lost again before the slack was over: one and the same outage.
-            (Link::Lost { since, .. }, false) if self.honours(now) => Link::Lost { since, back: None },
             (Link::Lost { back: None, .. }, false) => self.link,
-            (Link::Lost { .. }, false) => Link::Lost { since: now, back: None },
-            (Link::Lost { since, back: None }, true) => Link::Lost { since, back: Some(now) },
+            // Lost again before the slack was over: what nobody has renewed is still in the first outage.
+            (Link::Lost { since, .. }, false) if self.honours(now) => {
+                Link::Lost { since, again: now, back: None }
+            }
+            (Link::Up | Link::Lost { .. }, false) => Link::Lost { since: now, again: now, back: None },
+            (Link::Lost { since, again, back: None }, true) => Link::Lost { since, again, back: Some(now) },
             (link, true) => link,
         };
     }
 
     /// The time that grants are held against: stands still during an outage, until its grace ends.
     fn clock(&self, now: u64) -> u64 {
-        match self.link {
-            Link::Lost { since, .. } if self.honours(now) => since.min(now),
-            _ => now,
-        }
+        self.stands(now).map_or(now, |at| at.min(now))
+    }
+
+    /// When it stopped, if it stands.
+    fn stands(&self, now: u64) -> Option<u64> {
+        let Link::Lost { since, again, back } = self.link else { return None };
+        let over = back.is_some_and(|at| now >= at.saturating_add(RENEWAL_SLACK_SECS));
+        let honoured = |lost: &u64| now < lost.saturating_add(self.grace_secs);
+        [since, again].into_iter().find(|lost| !over && honoured(lost))
     }
 
     fn honours(&self, now: u64) -> bool {
-        match self.link {
-            Link::Up => false,
-            Link::Lost { since, back } => {
-                now < since.saturating_add(self.grace_secs)
-                    && back.is_none_or(|at| now < at.saturating_add(RENEWAL_SLACK_SECS))
-            }
-        }
+        self.stands(now).is_some()
     }
 
     /// Verifies a grant's signature and time. Touches no state, so that it may run outside any lock, before [`Self::admit`] or

@@ -191,6 +191,26 @@ fn after_an_outage_there_is_time_to_renew_and_no_more() {
 }
 
 #[test]
+fn what_was_renewed_between_two_outages_has_the_grace_of_the_second() {
+    let mut a = bob();
+    admit(&mut a, NOW, 1, &claims("g1")).unwrap();
+    a.set_controller(false, NOW + 100);
+    let back = NOW + GRACE - 20;
+    a.set_controller(true, back);
+    let renewed = GrantClaims { exp: back + LIFE, ..claims("g2") };
+    admit(&mut a, back + 1, 2, &renewed).unwrap();
+    a.set_controller(false, back + 10);
+    assert_eq!(a.expire(NOW + 100 + GRACE - 1), vec![]);
+    assert_eq!(
+        a.expire(NOW + 100 + GRACE),
+        vec![StreamId(1)],
+        "never renewed: the grace of the first outage"
+    );
+    assert_eq!(a.expire(back + 10 + GRACE - 1), vec![]);
+    assert_eq!(a.expire(back + 10 + GRACE), vec![StreamId(2)]);
+}
+
+#[test]
 fn without_grace_an_outage_changes_nothing() {
     let mut a = Admission::new(IdentityId::new("bob"), 0);
     a.bind(terminator(), service());

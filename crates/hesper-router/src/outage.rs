@@ -12,25 +12,26 @@ const RENEWAL_WINDOW_SECS: u64 = 60;
 pub(crate) struct Outage {
     grace_secs: u64,
     since: Option<u64>,
+    /// Lost again at, if the controller was there for a moment only.
+    again: u64,
     ended: Option<u64>,
 }
 
 impl Outage {
     /// No outage so far; `grace_secs` = 0 honours nothing beyond its time.
     pub(crate) fn new(grace_secs: u64) -> Self {
-        Self { grace_secs, since: None, ended: None }
+        Self { grace_secs, since: None, again: 0, ended: None }
     }
 
-    /// The controller was last heard of at `at`. A relapse within the renewal window continues the outage before it.
+    /// The controller was last heard of at `at`. A relapse within the renewal window continues the outage before it for what had
+    /// lapsed by then, and is another outage for everything else.
     pub(crate) fn lost(&mut self, at: u64) {
-        let continues = match (self.since, self.ended) {
-            (Some(_), None) => true,
-            (Some(_), Some(ended)) => at < ended + RENEWAL_WINDOW_SECS,
-            (None, _) => false,
-        };
-        if !continues {
-            self.since = Some(at);
+        match (self.since, self.ended) {
+            (Some(_), None) => return,
+            (Some(_), Some(ended)) if at < ended + RENEWAL_WINDOW_SECS => {}
+            _ => self.since = Some(at),
         }
+        self.again = at;
         self.ended = None;
     }
 
@@ -44,7 +45,8 @@ impl Outage {
     /// Until when something that expires at `exp` is honoured: never earlier than `exp`.
     pub(crate) fn deadline(&self, exp: u64) -> u64 {
         let Some(since) = self.since.filter(|since| exp >= *since) else { return exp };
-        let grace = since.saturating_add(self.grace_secs);
+        let lost = if exp < self.again { since } else { self.again };
+        let grace = lost.saturating_add(self.grace_secs);
         let until = match self.ended {
             None => grace,
             Some(ended) if exp < ended + RENEWAL_WINDOW_SECS => grace.min(ended + RENEWAL_WINDOW_SECS),
@@ -93,6 +95,8 @@ mod tests {
         outage.lost(2_010);
         assert!(outage.honours(1_000, 2_500), "a relapse continues the first outage");
         assert!(!outage.honours(1_000, 900 + 3_600), "and its grace");
+        assert!(outage.honours(2_100, 2_010 + 3_599), "renewed in between: a grace of its own");
+        assert!(!outage.honours(2_100, 2_010 + 3_600));
         outage.over(2_600);
         outage.lost(3_000);
         assert!(!outage.honours(1_000, 3_001), "a later outage is another one");
