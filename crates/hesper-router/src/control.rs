@@ -11,7 +11,7 @@ use crate::{
 };
 use hesper_client::{
     backoff::Backoff,
-    channel::ControlChannel,
+    channel::{ControlChannel, rest},
     clock,
     diagnosis::Diagnosis,
     keeper::{Keeper, TrustError},
@@ -25,7 +25,7 @@ use rand::Rng;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -81,7 +81,7 @@ impl Control {
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, rand::rng().random());
         loop {
-            let mut heard = false;
+            let (mut heard, begun) = (false, Instant::now());
             let end = self.watch(&mut heard).await;
             let end = match end.err().unwrap_or(WatchEnd::Ended) {
                 // A broken connection does not say what certificates have to do with it.
@@ -99,7 +99,12 @@ impl Control {
             if let Some(standing) = &self.standing {
                 self.sessions.controller_lost(standing.last_contact);
             }
-            sleep(backoff.next_wait()).await;
+            let wait = backoff.next_wait();
+            sleep(match &end {
+                WatchEnd::Status(status) => rest(status, wait, begun.elapsed()),
+                _ => wait,
+            })
+            .await;
         }
     }
 

@@ -257,9 +257,10 @@ impl Sessions {
     pub(crate) fn revoke(&self, passes: &[String], sessions: &[Tag], now: u64) {
         let mut attached = self.attached();
         let mut table = self.plane.table_mut();
+        let mut closed = Vec::new();
         for pass in passes {
             attached.revoked_passes.insert(pass.clone(), now);
-            table.revoke_pass(pass);
+            closed.extend(table.revoke_pass(pass));
         }
         let mut gone = Vec::new();
         for tag in sessions {
@@ -268,6 +269,11 @@ impl Sessions {
         }
         self.metrics().pairs.set(table.open_pairs() as i64);
         drop(table);
+        // What the two might still tell each other does not come through any more, and the controller may not reach both.
+        for (a, b) in closed {
+            attached.tell(&[a], &gone_from_here(b));
+            attached.tell(&[b], &gone_from_here(a));
+        }
         for (tag, others) in gone {
             if let Some(session) = attached.remove(tag) {
                 session.connection.close(close::REFUSED, b"the session was revoked");

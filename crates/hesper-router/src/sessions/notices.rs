@@ -70,7 +70,7 @@ impl Sessions {
 }
 
 impl Attached {
-    fn tell(&self, sessions: &[Tag], notice: &Notice) {
+    pub(super) fn tell(&self, sessions: &[Tag], notice: &Notice) {
         for session in sessions.iter().filter_map(|tag| self.sessions.get(tag)) {
             session.send(notice.node.clone());
         }

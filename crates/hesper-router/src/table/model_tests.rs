@@ -198,8 +198,9 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
             }
         }
         Op::RevokePass { id } => {
-            let live = table.revoke_pass(&id.to_string());
-            assert_eq!(live, model.passes.iter().any(|p| p.id == id));
+            let closed = table.revoke_pass(&id.to_string());
+            assert!(closed.is_none() || model.passes.iter().any(|p| p.id == id));
+            assert!(closed.is_none_or(|(a, b)| !table.is_open(a, b)));
             model.passes.retain(|p| p.id != id);
         }
         Op::RevokeSession { tag } => {

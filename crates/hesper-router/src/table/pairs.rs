@@ -142,13 +142,20 @@ impl Table {
         Ok(())
     }
 
-    /// A pass ended before its time, whoever presented it. True if it was live here.
-    pub(crate) fn revoke_pass(&mut self, id: &str) -> bool {
+    /// A pass ended before its time, whoever presented it. The pair that it held open, if no other pass does.
+    pub(crate) fn revoke_pass(&mut self, id: &str) -> Option<(Tag, Tag)> {
         let id: Arc<str> = id.into();
         let of_id = self.passes.range((id.clone(), None)..=(id, Some(RouterIx(u32::MAX))));
         let keys: Vec<_> = of_id.map(|(key, _)| key.clone()).collect();
+        // All of them are of the same two.
+        let (a, b) = keys.first().and_then(|key| self.passes.get(key)).map(|pass| (pass.a, pass.b))?;
         keys.iter().for_each(|key| self.close(key));
-        !keys.is_empty()
+        (!self.is_open(a, b)).then_some((a, b))
+    }
+
+    /// Is there a live pass of these two?
+    pub(crate) fn is_open(&self, a: Tag, b: Tag) -> bool {
+        self.pairs.contains_key(&Pair::new(a, b))
     }
 
     /// Forgets passes that are no longer honoured at `now`. [`Table::route`] does not depend on it.
