@@ -6,13 +6,18 @@ use rustls_pki_types::ServerName;
 use std::{fmt, io, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpStream, lookup_host},
-    time::{Instant, timeout, timeout_at},
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::{Host, Url};
 
 /// Name look-up, TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After so long without an answer TCP is tried once more, beside the first attempt: the system's own pauses between its packets grow, so
+/// that a network that is whole again would be noticed late.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Where a controller listens: scheme `https`, a host, a port (443 when the URL names none). A path is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,7 +171,7 @@ async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, C
     for (i, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let result = timeout(share, TcpStream::connect(address)).await;
+        let result = timeout(share, first_of_many(*address)).await;
         match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(tcp) => {
                 // Small control messages: no reason to hold them back. Failure costs only latency.
@@ -180,6 +185,18 @@ async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, C
         host: String::new(),
         source: io::ErrorKind::NotFound.into(),
     }))
+}
+
+/// The first of several attempts, each begun a moment after the one before.
+async fn first_of_many(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    loop {
+        attempts.spawn(TcpStream::connect(address));
+        tokio::select! {
+            Some(done) = attempts.join_next() => return done.unwrap_or_else(|e| Err(io::Error::other(e))),
+            () = sleep(TRY_AGAIN) => {}
+        }
+    }
 }
 
 fn handshake_error(url: &ControllerUrl, error: io::Error) -> ConnectError {

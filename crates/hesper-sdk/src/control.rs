@@ -4,7 +4,7 @@ use crate::{
     inner::{Inner, Session},
     renew, status,
 };
-use hesper_client::{backoff::Backoff, clock};
+use hesper_client::{backoff::Backoff, channel::rest, clock};
 use hesper_model::id::Tag;
 use hesper_overlay::{
     attach::AttachTarget,
@@ -30,8 +30,6 @@ use tonic::{Code, Status, Streaming};
 const FIRST_UPDATE: Duration = Duration::from_secs(10);
 /// A watch that lived this long was no failure: the next wait is short again.
 const LASTING: Duration = Duration::from_secs(10);
-/// How long grants that lapse during an outage of the controller are honoured.
-const OUTAGE_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Grants in one report (see the protocol).
 const HOSTED_IN_ONE: usize = 64;
 /// How long a replaced node may go on for its streams: no grant lives longer.
@@ -63,7 +61,7 @@ pub(crate) async fn follow(inner: Arc<Inner>) {
             backoff.reset();
             reported.clear();
         }
-        sleep(backoff.next_wait()).await;
+        sleep(rest(&status, backoff.next_wait(), begun.elapsed())).await;
     }
 }
 
@@ -247,7 +245,7 @@ fn node(inner: &Arc<Inner>, session: &NodeSession) -> Result<Arc<Node>, String> 
         credentials: inner.credentials.clone(),
         tag,
         session_token: session.token.clone(),
-        outage_grace: OUTAGE_GRACE,
+        outage_grace: inner.options.outage_grace,
     };
     let node = Arc::new(Node::new(options).map_err(|e| format!("cannot open UDP sockets: {e}"))?);
     if let Some(old) = current {
