@@ -1,7 +1,8 @@
 //! The handle that programs hold.
 
 use crate::{
-    BindError, BindOptions, ContextError, DialError, DialOptions, Listener, NodeView, NotReady, control,
+    BindError, BindOptions, ContextError, ContextOptions, DialError, DialOptions, Listener, NodeView,
+    NotReady, control,
     dial::{self, Dial},
     inner::Inner,
     listener, renew,
@@ -45,7 +46,15 @@ impl Context {
     /// # Errors
     /// See [`ContextError`].
     pub fn from_identity_file(path: &Path) -> Result<Self, ContextError> {
-        Self::from_identity(IdentityFile::load(path)?, Some(path.to_owned()))
+        Self::from_identity_file_with(path, ContextOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn from_identity_file_with(path: &Path, options: ContextOptions) -> Result<Self, ContextError> {
+        Self::from_identity_with(IdentityFile::load(path)?, Some(path.to_owned()), options)
     }
 
     /// Starts with an identity from memory; with a `path`, renewed certificates are written there. Needs a tokio runtime.
@@ -53,6 +62,18 @@ impl Context {
     /// # Errors
     /// See [`ContextError`].
     pub fn from_identity(identity: IdentityFile, path: Option<PathBuf>) -> Result<Self, ContextError> {
+        Self::from_identity_with(identity, path, ContextOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// See [`ContextError`].
+    pub fn from_identity_with(
+        identity: IdentityFile,
+        path: Option<PathBuf>,
+        options: ContextOptions,
+    ) -> Result<Self, ContextError> {
         tokio::runtime::Handle::try_current().map_err(|_| ContextError::NoRuntime)?;
         let controllers = identity.controllers();
         let keeper = Keeper::new(identity, path)?;
@@ -62,7 +83,7 @@ impl Context {
         }
         let control = ControlChannel::new(&controllers, keeper.credentials().clone())
             .map_err(|e| ContextError::Controller(e.into()))?;
-        let inner = Arc::new(Inner::new(keeper.clone(), control));
+        let inner = Arc::new(Inner::new(keeper.clone(), control, options));
         inner.spawn(control::follow(inner.clone()));
         inner.spawn(renew::keep(inner.clone()));
         inner.spawn(keep_renewed(RenewAs::Node, inner.control.clone(), keeper));

@@ -1,6 +1,6 @@
 //! What a context shares with its tasks.
 
-use crate::{NodeView, grants::Leases, status::Failure};
+use crate::{ContextOptions, NodeView, grants::Leases, status::Failure};
 use hesper_client::{channel::ControlChannel, keeper::Keeper};
 use hesper_overlay::node::{AttachState, Node};
 use hesper_pki::credentials::SharedCredentials;
@@ -31,6 +31,7 @@ pub(crate) struct Session {
 pub(crate) struct Inner {
     pub(crate) credentials: SharedCredentials,
     pub(crate) keeper: Keeper,
+    pub(crate) options: ContextOptions,
     pub(crate) control: ControlChannel,
     pub(crate) view: watch::Sender<Arc<NodeView>>,
     pub(crate) session: watch::Sender<Option<Session>>,
@@ -58,11 +59,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    pub(crate) fn new(keeper: Keeper, control: ControlChannel) -> Self {
+    pub(crate) fn new(keeper: Keeper, control: ControlChannel, options: ContextOptions) -> Self {
         let closing = CancellationToken::new();
         Self {
             credentials: keeper.credentials().clone(),
             keeper,
+            options,
             control,
             view: watch::Sender::default(),
             session: watch::Sender::new(None),

@@ -43,5 +43,5 @@ pub use hesper_overlay::{
 };
 pub use hesper_proto::control::{Service, ServiceHost};
 pub use listener::{Incoming, Listener, Terms, Updater};
-pub use options::{BindOptions, BindUpdate, DialOptions, Precedence};
+pub use options::{BindOptions, BindUpdate, ContextOptions, DialOptions, Precedence};
 pub use view::NodeView;

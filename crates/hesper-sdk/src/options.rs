@@ -5,6 +5,23 @@ use std::time::Duration;
 /// How long a dial may take in all, unless told otherwise.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long grants that lapse while no controller can be reached are honoured, unless told otherwise.
+pub(crate) const OUTAGE_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// How an identity is on the overlay.
+#[derive(Clone, Debug)]
+pub struct ContextOptions {
+    /// Streams to this node whose grants lapse while no controller can be reached go on for so long; zero = not at all. New streams by
+    /// grants of before are accepted as long.
+    pub outage_grace: Duration,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        Self { outage_grace: OUTAGE_GRACE }
+    }
+}
+
 /// How to dial.
 #[derive(Clone, Debug)]
 pub struct DialOptions {

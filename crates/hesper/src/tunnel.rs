@@ -6,7 +6,7 @@
 use crate::{enrollment_file, output, serve::Stop};
 use anyhow::{Context as _, Result, bail};
 use hesper_observe::metrics::{Registry, serve_loopback};
-use hesper_sdk::Context;
+use hesper_sdk::{Context, ContextOptions};
 use hesper_tunnel::{Metrics, follow, host, proxy, run, show_refused};
 use std::{
     fmt::Write as _,
@@ -25,6 +25,8 @@ pub(crate) struct Who {
     pub(crate) identity: PathBuf,
     /// A token to enroll with when the identity file does not exist yet.
     pub(crate) jwt: Option<PathBuf>,
+    /// How long grants that lapse while no controller can be reached are honoured.
+    pub(crate) outage_grace: Duration,
 }
 
 /// Binds what the identity may bind and has a `host.v1` or `host.v2` config for.
@@ -133,7 +135,8 @@ impl Who {
         if !exists(&self.identity)? {
             self.enroll().await?;
         }
-        Ok(Context::from_identity_file(&self.identity)?)
+        let options = ContextOptions { outage_grace: self.outage_grace };
+        Ok(Context::from_identity_file_with(&self.identity, options)?)
     }
 
     async fn enroll(&self) -> Result<()> {

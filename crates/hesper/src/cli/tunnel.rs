@@ -7,6 +7,7 @@ use hesper_tunnel::{proxy::Spec, run::DEFAULT_PROXY};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 /// `tunnel …`
@@ -29,6 +30,10 @@ struct Identity {
     /// Enroll with this one-time token at the first start, and keep the identity in the identity file
     #[arg(long, value_name = "FILE")]
     jwt: Option<PathBuf>,
+    /// Let streams to what is hosted here go on for so many seconds after their grants lapsed while no controller can be reached; 0 =
+    /// not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    outage_grace: u64,
 }
 
 /// Hosts.
@@ -69,7 +74,8 @@ pub(crate) struct RunArgs {
 
 impl From<Identity> for Who {
     fn from(args: Identity) -> Self {
-        Self { identity: args.identity, jwt: args.jwt }
+        let outage_grace = Duration::from_secs(args.outage_grace);
+        Self { identity: args.identity, jwt: args.jwt, outage_grace }
     }
 }
 
