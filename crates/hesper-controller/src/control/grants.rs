@@ -1,7 +1,7 @@
 //! The ledger of grants that are out: issued, decided again on every change of the model, forgotten when they expire. Pure.
 //!
-//! A grant that is revoked stays in the ledger until it would have expired, so that a binder or a router that was away when it
-//! was revoked is told when it is back.
+//! A grant that is revoked stays in the ledger for a day after it would have expired, so that a binder or a router that was away when it
+//! was revoked, and honours what lapses meanwhile, is told when it is back.
 
 use super::paths::{Path, ends_of};
 use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId};
@@ -18,6 +18,11 @@ use std::{
 pub(crate) const GRANTS_PER_DIALER_MAX: usize = 8_192;
 /// Live grants in total; each costs about half a kilobyte.
 pub(crate) const GRANTS_MAX: usize = 262_144;
+
+/// How long a revoked grant is remembered after its end, seconds: as long as an outage is honoured unless somebody said otherwise.
+const REVOKED_KEPT: u64 = 24 * 3600;
+/// Revoked grants remembered so; all of them fit into one message. What is revoked beyond that is remembered until its end.
+const REVOKED_MAX: usize = 16_384;
 
 /// What was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +145,8 @@ struct Entry {
     revoked: Option<String>,
     /// Routers of its pass that must not carry it any more.
     closed: BTreeSet<EdgeRouterId>,
+    /// Kept until then although it has expired.
+    kept_until: Option<u64>,
 }
 
 /// Grants and passes that are out.
@@ -157,6 +164,8 @@ pub(crate) struct Ledger {
     newest: HashMap<Lease, String>,
     /// How many leases each terminator has.
     users: HashMap<TerminatorId, usize>,
+    /// Entries that are kept beyond their end.
+    kept: usize,
     refused: u64,
 }
 
@@ -175,7 +184,7 @@ impl Ledger {
     /// # Errors
     /// [`Full`], counted; nothing is recorded.
     pub(crate) fn issue(&mut self, grant: Grant) -> Result<(), Full> {
-        let full = if self.entries.len() >= GRANTS_MAX {
+        let full = if self.entries.len() - self.kept >= GRANTS_MAX {
             Some(Full::InTotal)
         } else if self.per_dialer.get(&grant.pair.dialer).is_some_and(|n| *n >= GRANTS_PER_DIALER_MAX) {
             Some(Full::OfDialer)
@@ -199,8 +208,7 @@ impl Ledger {
         self.by_pair.entry(Arc::clone(&pair)).or_default().insert(grant.id.clone());
         self.fresh.insert(pair);
         self.recorded += 1;
-        let entry = Entry { number: self.recorded, revoked: None, closed: BTreeSet::new(), grant };
-        self.entries.insert(entry.grant.id.clone(), entry);
+        self.entries.insert(grant.id.clone(), Entry::new(self.recorded, grant));
         Ok(())
     }
 
@@ -208,19 +216,41 @@ impl Ledger {
     pub(crate) fn withdraw(&mut self, id: &str) {
         let Some(entry) = self.entries.remove(id) else { return };
         self.end_lease(entry.grant.lease(), id);
-        if let Some(of_pair) = self.by_pair.get_mut(&entry.grant.pair) {
+        self.by_expiry.remove(&(entry.ends(), id.to_owned()));
+        match entry.kept_until {
+            Some(_) => self.kept -= 1,
+            None => self.leave(&entry.grant.pair, id),
+        }
+    }
+
+    /// One grant less that counts for this pair and its dialer.
+    fn leave(&mut self, pair: &Pair, id: &str) {
+        if let Some(of_pair) = self.by_pair.get_mut(pair) {
             of_pair.remove(id);
             if of_pair.is_empty() {
-                self.by_pair.remove(&entry.grant.pair);
+                self.by_pair.remove(pair);
             }
         }
-        self.by_expiry.remove(&(entry.grant.expires_at, entry.grant.id));
-        if let Some(n) = self.per_dialer.get_mut(&entry.grant.pair.dialer) {
+        if let Some(n) = self.per_dialer.get_mut(&pair.dialer) {
             *n -= 1;
             if *n == 0 {
-                self.per_dialer.remove(&entry.grant.pair.dialer);
+                self.per_dialer.remove(&pair.dialer);
             }
         }
+    }
+
+    /// A revoked grant counts for nobody any more, and stays for those who are away.
+    fn keep(&mut self, id: &str) {
+        if self.kept >= REVOKED_MAX {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(id).filter(|e| e.kept_until.is_none()) else { return };
+        self.by_expiry.remove(&(entry.ends(), id.to_owned()));
+        entry.kept_until = Some(entry.grant.expires_at.saturating_add(REVOKED_KEPT));
+        self.by_expiry.insert((entry.ends(), id.to_owned()));
+        let pair = entry.grant.pair.clone();
+        self.kept += 1;
+        self.leave(&pair, id);
     }
 
     /// The lease ends if this grant is its newest.
@@ -241,12 +271,13 @@ impl Ledger {
         self.users.get(terminator).copied().unwrap_or_default()
     }
 
-    /// The leases of what was revoked end.
+    /// The leases of what was revoked end; it is remembered.
     fn end_leases(&mut self, revocations: &[Revocation]) {
         for revoked in revocations.iter().filter(|r| !r.sessions.is_empty()) {
             if let Some(lease) = self.entries.get(&revoked.id).map(|e| e.grant.lease()) {
                 self.end_lease(lease, &revoked.id);
             }
+            self.keep(&revoked.id);
         }
     }
 
@@ -303,6 +334,16 @@ impl Ledger {
         }
         self.end_leases(&revocations);
         revocations
+    }
+
+    /// Decides grants that lapsed while no controller could be reached, and that their binder honours for a moment. They are not
+    /// recorded: what is allowed is renewed in that moment.
+    pub(crate) fn judge_lapsed(grants: Vec<Grant>, model: &Model) -> Vec<Revocation> {
+        let settle = |grant: Grant| {
+            let judged = verdict(model, &grant.pair);
+            Entry::new(0, grant).settle(&judged)
+        };
+        grants.into_iter().filter_map(settle).collect()
     }
 
     /// The live grant issued last for each lease.
@@ -379,6 +420,15 @@ pub(crate) struct Round {
 }
 
 impl Entry {
+    fn new(number: u64, grant: Grant) -> Self {
+        Self { number, grant, revoked: None, closed: BTreeSet::new(), kept_until: None }
+    }
+
+    /// When it is forgotten.
+    fn ends(&self) -> u64 {
+        self.kept_until.unwrap_or(self.grant.expires_at)
+    }
+
     fn settle(&mut self, judged: &Judged) -> Option<Revocation> {
         match judged {
             Err(reason) => self.revoke(reason),
@@ -461,7 +511,7 @@ mod tests {
             assert_eq!(ledger.revoked_for_session(Tag([1; 8])).len(), 1);
             assert_eq!(ledger.revoked_for_session(Tag([9; 8])), []);
             assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")).len(), 1);
-            ledger.expire(300);
+            ledger.expire(300 + REVOKED_KEPT);
             assert_eq!((ledger.len(), ledger.revoked_for_session(Tag([2; 8])).len()), (0, 0));
         }
     }
@@ -553,6 +603,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_revoked_is_told_to_those_who_are_away_for_longer_than_it_would_have_lived() {
+        let mut ledger = ledger([grant("g", "dialer", &["r1"], 300), grant("h", "dialer", &["r1"], 300)]);
+        assert_eq!(ledger.recheck(&mesh().without_dial().model(2)).len(), 2);
+        assert!(ledger.per_dialer.is_empty(), "it counts for nobody");
+        ledger.expire(300 + REVOKED_KEPT - 1);
+        assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")).len(), 2);
+        assert_eq!(ledger.revoked_for_session(Tag([2; 8])).len(), 2);
+        ledger.expire(300 + REVOKED_KEPT);
+        assert_eq!((ledger.len(), ledger.kept), (0, 0));
+    }
+
+    #[test]
+    fn what_lapsed_behind_an_outage_is_decided_and_not_recorded() {
+        let reported = |id: &str, dialer: &str| Grant {
+            reach: Reach::Anywhere(Arc::new(router_set(&["r1"]))),
+            ..grant(id, dialer, &[], 300)
+        };
+        let revoked =
+            Ledger::judge_lapsed(vec![reported("g", "dialer"), reported("h", "deleted")], &mesh().model(1));
+        let [r] = &revoked[..] else { panic!("{revoked:?}") };
+        assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+    }
+
+    #[test]
     fn one_dialer_cannot_fill_the_ledger() {
         let mut ledger =
             ledger((0..GRANTS_PER_DIALER_MAX).map(|n| grant(&n.to_string(), "dialer", &["r1"], 300)));
@@ -566,22 +640,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_indexes_agree_whatever_happens(steps in proptest::collection::vec((0u8..4, 0u64..20, 0u8..3), 0..80)) {
+        fn the_indexes_agree_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0u8..3), 0..80)) {
             let mut ledger = Ledger::default();
             for (n, (what, at, who)) in steps.into_iter().enumerate() {
                 match what {
                     0 | 1 => ledger.issue(grant(&n.to_string(), &who.to_string(), &["r1"], at)).expect("room"),
                     2 => ledger.expire(at),
+                    3 => drop(ledger.revoke_session(Tag([1; 8]), "gone")),
                     _ => ledger.withdraw(&at.to_string()),
                 }
                 prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
-                prop_assert_eq!(ledger.entries.len(), ledger.by_pair.values().map(BTreeSet::len).sum::<usize>());
+                prop_assert_eq!(ledger.entries.len() - ledger.kept, ledger.by_pair.values().map(BTreeSet::len).sum::<usize>());
                 prop_assert_eq!(ledger.newest.len(), ledger.users.values().sum::<usize>());
                 prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
-                prop_assert_eq!(ledger.entries.len(), ledger.per_dialer.values().sum::<usize>());
+                prop_assert_eq!(ledger.entries.len() - ledger.kept, ledger.per_dialer.values().sum::<usize>());
             }
-            ledger.expire(20);
-            prop_assert!(ledger.len() == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
+            ledger.expire(20 + REVOKED_KEPT);
+            prop_assert!(ledger.len() == 0 && ledger.kept == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
             prop_assert!(ledger.by_pair.is_empty());
         }
     }

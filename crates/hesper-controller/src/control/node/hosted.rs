@@ -2,12 +2,12 @@
 
 use super::super::{
     auth,
-    grants::{Grant, Pair, Reach},
+    grants::{Grant, Ledger, Pair, Reach},
     unix_now,
 };
 use crate::state::State;
 use hesper_model::id::Tag;
-use hesper_pki::token::GrantClaims;
+use hesper_pki::token::{GrantClaims, TokenError};
 use hesper_proto::control::Hosted;
 use std::sync::Arc;
 
@@ -18,8 +18,15 @@ const GRANTS_MAX: usize = 64;
 pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hosted) {
     let (now, verifier) = (unix_now(), state.verifier());
     let claims = hosted.grants.iter().take(GRANTS_MAX).filter_map(|grant| {
-        let claims = verifier.verify::<GrantClaims>(grant, now).ok();
-        claims.filter(|claims| claims.aud == caller.identity.id)
+        let claims = match verifier.verify::<GrantClaims>(grant, now) {
+            // Its streams may go on for a moment: they end now if policy is against them.
+            Err(TokenError::Expired { at, .. }) => {
+                let before = u64::try_from(at.unix_timestamp()).ok()?.checked_sub(1)?;
+                verifier.verify::<GrantClaims>(grant, before)
+            }
+            verified => verified,
+        };
+        claims.ok().filter(|claims| claims.aud == caller.identity.id)
     });
     let model = state.model();
     let routers = Arc::new(model.edge_routers().map(|r| r.id.clone()).collect());
@@ -36,12 +43,13 @@ pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hoste
         .collect();
     if grants.len() < hosted.grants.len() {
         let ignored = hosted.grants.len() - grants.len();
-        // Most have lapsed while nobody could renew them.
         tracing::info!(host = %caller.identity.name, ignored, "reported grants that are not valid any more");
     }
+    let (lapsed, grants): (Vec<_>, Vec<_>) = grants.into_iter().partition(|g| g.expires_at <= now);
     let control = &state.control;
     control.change(|shared| {
         let tags: Vec<_> = grants.iter().map(|g| g.dialer_tag).collect();
+        control.tell(shared, Ledger::judge_lapsed(lapsed, &state.model()));
         // The model is read under the lock: a change after it finds the grants in the ledger.
         let mut revoked = shared.ledger.adopt(grants, &state.model());
         for dialer in tags.into_iter().filter(|tag| shared.sessions.has_ended(*tag)) {
