@@ -42,6 +42,8 @@ pub(crate) enum Action {
     LoggingIn,
     /// POST ca/rotate
     Rotating,
+    /// POST certificates/SERIAL/revoke
+    Revoking,
 }
 
 /// The controller knows no such entity (404).
@@ -415,6 +417,7 @@ fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> Strin
         Action::Updating => format!("error updating {collection} instance"),
         Action::Deleting => format!("error deleting {collection} instance"),
         Action::Rotating => "error rotating the certificate authority".to_owned(),
+        Action::Revoking => "error revoking a certificate".to_owned(),
         Action::LoggingIn => unreachable!("answered above"),
     };
     let code = text("/error/code").unwrap_or("UNKNOWN");

@@ -249,6 +249,9 @@ fn others() -> Vec<Case> {
         1, ["policy", "apply", "nowhere.yaml", "--yes"] => ["cannot read nowhere.yaml"];
         2, ["policy", "export", "extra"] => ["'extra'"];
         1, ["policy", "export", "-i", "stranger"] => ["no login 'stranger'"];
+        2, ["revoke", "cert"] => ["<SERIAL>"];
+        1, ["revoke", "cert", "../x"] => ["'../x' is no serial", "list certs"];
+        1, ["revoke", "cert", "00ff"] => ["404", "no certificate with the serial 00ff was issued here"];
         2, ["version", "extra"] => ["'extra'"];
         2, ["completion"] => ["<SHELL>"];
         2, ["completion", "tcsh"] => ["tcsh", "bash, zsh, fish"];

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ca::{
-        certificates,
+        certificates, revoke,
         rotate::{self, Asked},
     },
     state::State,
@@ -41,6 +41,17 @@ pub(crate) fn step(state: Arc<State>, call: Call) -> Reply {
         let Request { step, force } = call.json()?;
         let rotation = rotate::step(&state, step, force).await?;
         Ok(Answer::data(rotate::status(&state)).about(rotation.issuing(), None))
+    })
+}
+
+/// `POST /certificates/{serial}/revoke`.
+pub(crate) fn withdraw(state: Arc<State>, call: Call) -> Reply {
+    Box::pin(async move {
+        let serial = call.param("serial").to_owned();
+        let (certificate, revoked) = revoke::revoke(&state, &serial).await?;
+        let name = certificates::owner(&state.model(), &certificate.subject).map(|(_, name)| name);
+        let data = json!({ "subject": certificate.subject, "name": name, "revoked": revoked });
+        Ok(Answer::data(data).about(&serial, name.as_deref()))
     })
 }
 

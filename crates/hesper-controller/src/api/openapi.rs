@@ -162,6 +162,10 @@ fn schemas() -> Value {
     let step = json!({ "type": "string", "enum": ["start", "issue", "finish", "rollback"] });
     schemas.insert("CaStep".into(), object(json!({ "step": step, "force": { "type": "boolean" } })));
     schemas.insert("Certificate".into(), certificate_schema());
+    let serials =
+        json!({ "type": "array", "items": text, "description": "Serials of what was withdrawn now." });
+    let revoked = json!({ "subject": text, "name": { "type": ["string", "null"] }, "revoked": serials });
+    schemas.insert("Revoked".into(), object(revoked));
     let csr =
         json!({ "type": "string", "description": "PKCS#10 certification request, PEM, of a P-256 key." });
     schemas.insert("Enroll".into(), object(json!({ "token": text, "csr": csr })));

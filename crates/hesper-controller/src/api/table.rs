@@ -264,6 +264,17 @@ fn management(routes: &mut Vec<Route>) {
         ca::list,
     );
     routes.push(Route { parameters: PAGING, ..certificates });
+    routes.push(Route {
+        method: Method::POST,
+        changes: Some("certificate"),
+        ..Route::get(
+            at("/certificates/{serial}/revoke"),
+            "revoke",
+            "Withdraw a certificate and its renewals",
+            Output::Schema("Revoked"),
+            ca::withdraw,
+        )
+    });
     routes.push(Route::get(
         at("/summary"),
         "detail",

@@ -2,11 +2,12 @@
 //!
 //! Which CAs count and which one issues is in the store (`ca-rotation`, a [`Rotation`]): it is decided there, in one transaction, so
 //! that a crash leaves a state before a step or after it. Their keys are files ([`keys`]), on disk before the store names them and
-//! removed after it does not. [`rotate`] takes the steps; [`watchers`] knows who trusts what, as they report it; [`certificates`] says
+//! removed after it does not. [`rotate`] takes the steps; [`revoke`] withdraws certificates; [`watchers`] knows who trusts what, as they report it; [`certificates`] says
 //! what has become of each certificate.
 
 pub(crate) mod certificates;
 mod keys;
+pub(crate) mod revoke;
 pub(crate) mod rotate;
 mod watchers;
 

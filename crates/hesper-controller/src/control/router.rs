@@ -14,6 +14,7 @@ use hesper_model::{
     id::{EdgeRouterId, Tag},
 };
 use hesper_observe::audit::{Event, Kind, Outcome};
+use hesper_pki::credentials::PeerIdentity;
 use hesper_proto::control::{
     RenewRequest, RenewResponse, RouterHello, RouterReport, RouterState, RouterUpdate,
     router_control_server::RouterControl, router_report, router_update,
@@ -152,6 +153,8 @@ impl Watch {
     fn news(&self, last: &mut Option<RouterState>) -> Result<Option<RouterUpdate>, Status> {
         let model = self.state.model();
         auth::known_router(&model, &self.id)?;
+        let PeerIdentity { id, spki_sha256, serial, .. } = &self.caller.peer;
+        auth::certificate(&self.state.records(), id, spki_sha256, serial, OffsetDateTime::now_utc())?;
         let now = RouterState {
             revision: model.revision(),
             router_id: self.id.to_string(),

@@ -17,6 +17,7 @@ mod list;
 mod login;
 mod manifest;
 mod policy;
+mod revoke;
 pub(crate) mod serve;
 mod service;
 mod show;
@@ -134,6 +135,12 @@ pub(crate) enum EdgeVerb {
         #[command(subcommand)]
         kind: show::ShowCommand,
     },
+    /// Take back certificates before their end
+    Revoke {
+        /// What to revoke
+        #[command(subcommand)]
+        kind: revoke::RevokeCommand,
+    },
     /// Redeem a one-time token for an identity file
     Enroll(enroll::EnrollArgs),
     /// Find out why an identity cannot use a service
@@ -204,6 +211,7 @@ impl EdgeVerb {
             Self::Update { kind } => kind.run().await,
             Self::Delete { kind } => kind.run().await,
             Self::Show { kind } => kind.run().await,
+            Self::Revoke { kind } => kind.run().await,
             Self::Enroll(args) => args.run().await,
             Self::PolicyAdvisor { side } => side.run().await,
             Self::Policy { command } => command.run().await,
