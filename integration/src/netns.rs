@@ -165,7 +165,7 @@ impl Lan {
         let host = self.hosts.fetch_add(1, Ordering::Relaxed);
         let address = Ipv4Addr::new(10, 77, self.number, host);
         let inside = format!("eth{}", netns.joined.fetch_add(1, Ordering::Relaxed));
-        let outside = format!("port{host}");
+        let outside = port(address);
         // Made inside the bridge's namespace, with the other end put into the host's: nothing to clean up here.
         let pair = ["link", "add", &outside, "type", "veth", "peer", "name", &inside, "netns", netns.name()];
         self.bridge.ip(&pair);
@@ -177,6 +177,29 @@ impl Lan {
         });
         address
     }
+
+    /// Nothing comes from or to the interface with this address any more; its owner is not told.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    #[track_caller]
+    pub fn cut(&self, address: Ipv4Addr) {
+        self.bridge.ip(&["link", "set", "dev", &port(address), "nomaster"]);
+    }
+
+    /// All is well again.
+    ///
+    /// # Panics
+    /// When `ip` refuses.
+    #[track_caller]
+    pub fn heal(&self, address: Ipv4Addr) {
+        self.bridge.ip(&["link", "set", "dev", &port(address), "master", "br0"]);
+    }
+}
+
+/// The bridge's end of the interface with this address.
+fn port(address: Ipv4Addr) -> String {
+    format!("port{}", address.octets()[3])
 }
 
 impl Default for Lan {

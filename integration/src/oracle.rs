@@ -282,6 +282,12 @@ impl Transfer {
         faults.min_by_key(|fault| !fault.contains("receives"))
     }
 
+    /// Everything that went wrong, by half: `the server receives`, `the client sends`, ….
+    pub fn faults(&self) -> HashMap<&'static str, String> {
+        let outcomes = self.shared.outcomes();
+        outcomes.iter().filter_map(|(half, o)| Some((*half, o.as_ref().err()?.clone()))).collect()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -52,6 +52,18 @@ impl Place {
         self.netns.as_deref()
     }
 
+    /// A connection from there.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect(&self, to: SocketAddr) -> std::io::Result<std::net::TcpStream> {
+        let connect = || {
+            self.enter();
+            std::net::TcpStream::connect(to)
+        };
+        std::thread::scope(|scope| scope.spawn(connect).join()).expect("a thread")
+    }
+
     /// Moves this thread there.
     pub(crate) fn enter(&self) {
         if let Some(netns) = &self.netns {
@@ -75,6 +87,8 @@ pub struct Stack {
     controller: Option<Process>,
     /// Routers that are processes of their own.
     routers: Vec<Seat>,
+    /// Further arguments of each router.
+    router_arguments: Vec<String>,
     // Last: the files outlive the processes.
     directory: tempfile::TempDir,
 }
@@ -131,7 +145,16 @@ impl Stack {
         let directory =
             tempfile::Builder::new().prefix("hesper-test-").tempdir().expect("temporary directory");
         let routers = Vec::new();
-        Self { place, controller_port, router_port: 0, both: None, controller: None, routers, directory }
+        Self {
+            place,
+            controller_port,
+            router_port: 0,
+            both: None,
+            controller: None,
+            routers,
+            router_arguments: Vec::new(),
+            directory,
+        }
     }
 
     /// Starts quickstart again, on the same ports and home, after [`kill`](Self::kill).

@@ -27,6 +27,7 @@ pub struct StackOptions {
     seed: u64,
     settings: Map<String, Value>,
     open: bool,
+    router_arguments: Vec<String>,
 }
 
 impl Default for StackOptions {
@@ -38,6 +39,7 @@ impl Default for StackOptions {
             seed: 1,
             settings: Map::new(),
             open: true,
+            router_arguments: Vec::new(),
         }
     }
 }
@@ -86,6 +88,12 @@ impl StackOptions {
         Self { open: false, ..self }
     }
 
+    /// Every router is run with these arguments too, for example `["--outage-grace", "20"]`.
+    #[must_use]
+    pub fn router_arguments(self, arguments: &[&str]) -> Self {
+        Self { router_arguments: arguments.iter().map(|&a| a.to_owned()).collect(), ..self }
+    }
+
     /// Makes and starts it all, and logs the administrator in.
     ///
     /// # Panics
@@ -93,6 +101,7 @@ impl StackOptions {
     #[track_caller]
     pub fn start(self) -> Stack {
         let mut stack = Stack::new(self.place.clone(), free_port());
+        stack.router_arguments.clone_from(&self.router_arguments);
         self.init_controller(&stack);
         stack.start_controller();
         stack.login();

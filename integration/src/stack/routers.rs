@@ -48,7 +48,8 @@ impl Stack {
         let advertised = seat.link.as_ref().map_or_else(|| at.clone(), |link| link.address().to_string());
         let arguments = ["router", "run", "--home", &home, "--listen", &at, "--advertise", &advertised];
         let arguments = [&arguments[..], &["--metrics", "127.0.0.1:0"]].concat();
-        let mut process = self.node_at(&seat.place, &seat.name, arguments);
+        let more = self.router_arguments.iter().map(String::as_str);
+        let mut process = self.node_at(&seat.place, &seat.name, arguments.into_iter().chain(more));
         ready(&mut process, "router");
         let metrics = process.wait_for_line("its metrics are served", Self::PATIENCE, |line| {
             Some(line.split_once("metrics at ")?.1.trim().to_owned())
