@@ -1,7 +1,8 @@
 //! One run of one check.
 
 use hesper_model::config::{HttpCheck, HttpMethod, PortCheck};
-use reqwest::{Method, Url};
+use reqwest::{Client, Method, Url};
+use rustls::pki_types::CertificateDer;
 use std::{error::Error, fmt, sync::OnceLock, time::Duration};
 use tokio::net::TcpStream;
 
@@ -56,13 +57,15 @@ impl Probe {
             Self::Port(check) => {
                 TcpStream::connect(&check.address).await.map(drop).map_err(|e| e.to_string())
             }
-            Self::Http(check) => request(check).await,
+            Self::Http(check) => {
+                let client = client().map_err(|e| format!("no HTTP client: {e}"))?;
+                request(client, check).await
+            }
         }
     }
 }
 
-async fn request(check: &HttpCheck) -> Result<(), String> {
-    let client = client().map_err(|e| format!("no HTTP client: {e}"))?;
+pub(super) async fn request(client: &Client, check: &HttpCheck) -> Result<(), String> {
     let method = match check.method {
         HttpMethod::Get => Method::GET,
         HttpMethod::Post => Method::POST,
@@ -94,21 +97,20 @@ async fn request(check: &HttpCheck) -> Result<(), String> {
 
 /// One for all checks, made by the first: it reads the system's CA certificates, by which `https:` targets are judged. No proxy: what is
 /// checked is what streams are connected to. Each run makes a connection of its own: a target that takes no new ones is not healthy.
-fn client() -> Result<&'static reqwest::Client, String> {
-    static CLIENT: OnceLock<Result<reqwest::Client, String>> = OnceLock::new();
-    CLIENT.get_or_init(|| make_client().map_err(|e| e.to_string())).as_ref().map_err(Clone::clone)
+fn client() -> Result<&'static Client, String> {
+    static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
+    let make = || client_with(rustls_native_certs::load_native_certs().certs).map_err(|e| e.to_string());
+    CLIENT.get_or_init(make).as_ref().map_err(Clone::clone)
 }
 
-fn make_client() -> Result<reqwest::Client, Box<dyn Error>> {
+pub(super) fn client_with(certificates: Vec<CertificateDer<'static>>) -> Result<Client, Box<dyn Error>> {
     let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
+    roots.add_parsable_certificates(certificates);
     let tls = rustls::ClientConfig::builder_with_provider(hesper_pki::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let builder =
-        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().pool_max_idle_per_host(0);
+    let builder = Client::builder().tls_backend_preconfigured(tls).no_proxy().pool_max_idle_per_host(0);
     Ok(builder.build()?)
 }
 

@@ -54,6 +54,42 @@ async fn a_port_check_connects() {
 }
 
 #[tokio::test]
+async fn an_https_check_trusts_no_other_certificate() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let certificate = key.cert.der().clone();
+    let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let tls = rustls::ServerConfig::builder_with_provider(hesper_pki::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], private.into())
+        .expect("a key");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            let _ = tls.read(&mut [0; 4096]).await;
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    let check = |host: &str| {
+        let url = format!("https://{host}:{port}/healthz");
+        let config = json!({"url": url, "interval": "1s", "timeout": "1s", "expectInBody": "fine"});
+        serde_json::from_value(config).expect("an httpCheck")
+    };
+    let trusting = probe::client_with(vec![certificate]).expect("a client");
+    assert_eq!(probe::request(&trusting, &check("localhost")).await, Ok(()));
+    let stranger = probe::client_with(Vec::new()).expect("a client");
+    for (client, host) in [(&stranger, "localhost"), (&trusting, "127.0.0.1")] {
+        let reason = probe::request(client, &check(host)).await.expect_err("not trusted");
+        assert!(reason.contains("certificate"), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn an_http_check_looks_at_status_and_body() {
     let (address, head) = server("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nall fine\n").await;
     for (more, expected) in [
