@@ -3,7 +3,7 @@
 use hesper_integration::{Lan, Netns, Place, Process, Stack, http, wait_until};
 use std::{
     io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -127,7 +127,7 @@ impl Mesh {
         hosts
     }
 
-    /// Waits until each of them has answered: the choice is at random, and made anew every other second.
+    /// Waits until each of them has answered: every dial is drawn.
     fn wait_both(&self) {
         for host in ["one", "two"] {
             wait_until("both are dialed", Stack::PATIENCE, || self.hosts("web", 1) == [host]);
@@ -159,7 +159,7 @@ fn dials_go_where_checks_pass_and_on_when_a_host_freezes_or_dies() {
     mesh.one.set(false);
     mesh.wait_precedence("one", "failed");
     assert!(mesh.host_one.said("health check failed") && mesh.host_one.said("health event"));
-    // The scraper chooses anew every other second.
+    // The scraper chooses anew once it has been told.
     wait_until("the healthy one is dialed", Stack::PATIENCE, || mesh.hosts("web", 4) == ["two"]);
     assert_eq!(mesh.hosts("web", 10), ["two"]);
     mesh.one.set(true);
@@ -190,13 +190,7 @@ fn dials_go_where_checks_pass_and_on_when_a_host_freezes_or_dies() {
 #[test]
 fn a_stream_on_which_nothing_moves_ends_when_its_service_says_so() {
     let stack = Stack::start();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let target = listener.local_addr().expect("address");
-    thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
-        }
-    });
+    let target = echo();
     let (server, client) = (stack.enroll("server", &[]), stack.enroll("client", &[]));
     stack.publish("patient", target, "@server");
     stack.publish("hasty", target, "@server");
@@ -224,6 +218,75 @@ fn a_stream_on_which_nothing_moves_ends_when_its_service_says_so() {
     assert_eq!(end.kind(), io::ErrorKind::ConnectionReset, "{end}");
     assert!(proxy.said("idle streams ended"), "and the tunneler says why");
     talk(&mut patient).expect("no other");
+}
+
+/// A TCP server on the host's loopback that says what it hears.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("address");
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
+        }
+    });
+    address
+}
+
+#[test]
+fn when_one_of_two_hosts_is_killed_its_connections_are_reset_and_new_ones_go_to_the_other() {
+    let stack = Stack::start();
+    stack.publish("echo", echo(), "#hosts");
+    stack.cli(["update", "service", "echo", "--terminator-strategy", "random"]).ok();
+    let client = stack.enroll("client", &[]);
+    stack.allow("Dial", "echo", "@client");
+    let [one, two] = ["one", "two"].map(|name| {
+        let identity = stack.enroll(name, &["hosts"]);
+        let host = stack.tunnel(name, &["host", "-i", &identity]);
+        wait_until("it is hosted", Stack::PATIENCE, || host.said("service bound"));
+        host
+    });
+    let proxy = stack.tunnel("proxy", &["proxy", "-i", &client, "echo:0"]);
+    let open = || {
+        let mut connection = TcpStream::connect(proxy.told("echo")).expect("connect");
+        connection.set_read_timeout(Some(Stack::PATIENCE)).expect("a timeout");
+        talk(&mut connection).map(|()| connection)
+    };
+    wait_until("it answers", Stack::PATIENCE, || open().is_ok());
+    let mut connections: Vec<_> = (0..20).map(|_| open().expect("an answer")).collect();
+    let mut one = one;
+    one.kill();
+    for n in 0..20 {
+        open().unwrap_or_else(|e| panic!("new connection {n}: {e}"));
+    }
+    let ends: Vec<_> = connections.iter_mut().filter_map(|c| talk(c).err()).collect();
+    assert!((1..20).contains(&ends.len()), "those through the other go on: {ends:?}");
+    for end in &ends {
+        let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+        assert!(kinds.contains(&end.kind()), "{end}");
+    }
+    drop(two);
+}
+
+#[test]
+fn when_the_tunneler_is_killed_its_clients_do_not_take_it_for_an_end() {
+    let stack = Stack::start();
+    let (client, host) = (stack.enroll("client", &[]), stack.enroll("host", &[]));
+    stack.publish("echo", echo(), "@host");
+    stack.allow("Dial", "echo", "@client");
+    let _host = stack.tunnel("host", &["host", "-i", &host]);
+    let mut proxy = stack.tunnel("proxy", &["proxy", "-i", &client, "echo:0"]);
+    let address: SocketAddr = proxy.told("echo");
+    let mut connection = None;
+    wait_until("it answers", Stack::PATIENCE, || {
+        let mut tcp = TcpStream::connect(address).expect("connect");
+        tcp.set_read_timeout(Some(Stack::PATIENCE)).expect("a timeout");
+        let answered = talk(&mut tcp).is_ok();
+        connection = Some(tcp);
+        answered
+    });
+    proxy.kill();
+    let end = connection.expect("open").read(&mut [0; 1]).expect_err("cut");
+    assert_eq!(end.kind(), io::ErrorKind::ConnectionReset, "{end}");
 }
 
 fn talk(connection: &mut TcpStream) -> io::Result<()> {

@@ -34,6 +34,9 @@ impl From<&Terminator> for Candidate {
     }
 }
 
+/// Weight of a cost of 1; of others in inverse proportion.
+const WEIGHT: u32 = 1 << 24;
+
 /// May this identity answer dials to this instance? An identity's name is its own instance id; nobody else may pose as it.
 ///
 /// Regardless of case, because host names are; only the name itself is sure to be one's own.
@@ -65,13 +68,11 @@ pub fn choose(
     sticky: Option<&TerminatorId>,
     rng: &mut impl Rng,
 ) -> Option<usize> {
-    let best = candidates.iter().map(|c| c.precedence).min()?;
-    let mut among: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].precedence == best).collect();
+    let mut among = best(candidates);
     match strategy {
-        TerminatorStrategy::Random => return among.choose(rng).copied(),
-        TerminatorStrategy::Weighted => {
-            let weight = |i: &usize| 1.0 / f64::from(candidates[*i].cost.max(1));
-            return among.choose_weighted(rng, weight).ok().copied();
+        TerminatorStrategy::Random | TerminatorStrategy::Weighted => {
+            let weighed: Vec<_> = among.iter().map(|&i| (i, weight(&candidates[i], strategy))).collect();
+            return weighed.choose_weighted(rng, |(_, weight)| f64::from(*weight)).ok().map(|(i, _)| *i);
         }
         TerminatorStrategy::Sticky => {
             let kept = among.iter().find(|&&i| Some(&candidates[i].id) == sticky);
@@ -84,4 +85,28 @@ pub fn choose(
     let lowest = among.iter().map(|&i| candidates[i].cost).min()?;
     among.retain(|&i| candidates[i].cost == lowest);
     among.choose(rng).copied()
+}
+
+/// What part of the dials each candidate gets by a strategy of shares (random, weighted): indices and weights. None for the others,
+/// which choose by what changes with each dial.
+pub fn shares(candidates: &[Candidate], strategy: TerminatorStrategy) -> Vec<(usize, u32)> {
+    match strategy {
+        TerminatorStrategy::Random | TerminatorStrategy::Weighted => {
+            best(candidates).into_iter().map(|i| (i, weight(&candidates[i], strategy))).collect()
+        }
+        TerminatorStrategy::Sticky | TerminatorStrategy::Smartrouting => Vec::new(),
+    }
+}
+
+/// Those of the best precedence present.
+fn best(candidates: &[Candidate]) -> Vec<usize> {
+    let best = candidates.iter().map(|c| c.precedence).min();
+    (0..candidates.len()).filter(|&i| Some(candidates[i].precedence) == best).collect()
+}
+
+fn weight(candidate: &Candidate, strategy: TerminatorStrategy) -> u32 {
+    match strategy {
+        TerminatorStrategy::Weighted => (WEIGHT / candidate.cost.max(1)).max(1),
+        _ => 1,
+    }
 }

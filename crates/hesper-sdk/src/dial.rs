@@ -3,7 +3,7 @@
 
 use crate::{
     DialError, DialOptions,
-    grants::{Key, Lease, Use},
+    grants::{Choice, Key, Lease, Use},
     inner::{Inner, Session, call, unix_now},
     renew::{pass, publish, renewal},
     status::Failure,
@@ -70,7 +70,7 @@ pub(crate) fn key(service: &str, options: &DialOptions) -> Key {
         (None, Some((instance, service))) => (instance, service),
         (None, None) => ("", service),
     };
-    Key { service: service.into(), instance: instance.into() }
+    Key { service: service.into(), instance: instance.into(), terminator: String::new() }
 }
 
 impl<'a> Dial<'a> {
@@ -156,50 +156,124 @@ impl<'a> Dial<'a> {
         }))
     }
 
-    /// The cached lease, or a new one; one request at a time per service and instance.
+    /// The lease for this dial: of the terminator that was chosen for all of them, or that is drawn for this one.
     async fn lease(&self) -> Result<Arc<Lease>, Failure> {
+        let (chosen, drawn) = self.chosen().await?;
+        let Some(drawn) = drawn else { return Ok(chosen) };
+        match self.drawn(&drawn).await {
+            Ok(lease) => Ok(lease),
+            Err(failure) if failure.unreachable => Ok(chosen),
+            Err(failure) => {
+                tracing::debug!(service = self.key.service, reason = failure.message(), "drawn in vain");
+                chosen.choose_again();
+                Ok(self.chosen().await?.0)
+            }
+        }
+    }
+
+    /// The cached choice and what is drawn from it, or a new one; one request at a time per service and instance.
+    async fn chosen(&self) -> Result<(Arc<Lease>, Option<String>), Failure> {
         let slot = self.inner.leases.slot(&self.key);
         let mut slot = slot.lock().await;
-        let now = unix_now();
-        let cached = slot.as_ref().filter(|l| !self.avoid.contains(&l.terminator_id)).cloned();
-        let decision = cached.as_ref().map_or(Use::Ask, |l| l.decide(now, self.inner.open_watch()));
-        match (decision, cached) {
+        let digest = self.inner.view.borrow().service(&self.key.service).map_or(0, |s| s.choice);
+        // The controller learns what failed by being asked.
+        let usable = |l: &&Arc<Lease>| {
+            !self.avoid.contains(&l.terminator_id) && (self.avoid.is_empty() || !l.has_shares())
+        };
+        let cached = slot.as_ref().filter(usable).cloned();
+        let decide = |l: &Arc<Lease>| l.decide(unix_now(), self.inner.open_watch(), Some(digest));
+        match (cached.as_ref().map_or(Use::Ask, decide), cached) {
+            (Use::Cached, Some(lease)) => {
+                let drawn = lease.draw();
+                Ok((lease, drawn))
+            }
+            (Use::Refresh, Some(lease)) => {
+                match timeout(REFRESH_PATIENCE, self.choose(Some(&lease), digest)).await {
+                    Ok(Ok(fresh)) => Ok((slot.insert(fresh).clone(), None)),
+                    Ok(Err(failure)) if !failure.unreachable => Err(failure),
+                    _ => Ok((lease, None)),
+                }
+            }
+            (_, old) => Ok((slot.insert(self.choose(old.as_ref(), digest).await?).clone(), None)),
+        }
+    }
+
+    /// The lease of the terminator that was drawn.
+    async fn drawn(&self, terminator: &str) -> Result<Arc<Lease>, Failure> {
+        let slot = self.inner.leases.slot(&self.key.of(terminator));
+        let mut slot = slot.lock().await;
+        let cached = slot.clone();
+        if cached.is_none() && !self.inner.connected() {
+            return Err(tonic::Status::unavailable(self.inner.problem()).into());
+        }
+        let decide = |l: &Arc<Lease>| l.decide(unix_now(), self.inner.open_watch(), None);
+        let ask = async |old: Option<&Arc<Lease>>| {
+            let (session, response) = self.ask(terminator).await?;
+            self.take(&session, response, old, Choice { at: unix_now(), ..Choice::default() })
+        };
+        match (cached.as_ref().map_or(Use::Ask, decide), cached) {
             (Use::Cached, Some(lease)) => Ok(lease),
-            (Use::Refresh, Some(lease)) => match timeout(REFRESH_PATIENCE, self.ask(Some(&lease))).await {
+            (Use::Refresh, Some(lease)) => match timeout(REFRESH_PATIENCE, ask(Some(&lease))).await {
                 Ok(Ok(fresh)) => Ok(slot.insert(fresh).clone()),
                 Ok(Err(failure)) if !failure.unreachable => Err(failure),
                 _ => Ok(lease),
             },
-            (_, old) => Ok(slot.insert(self.ask(old.as_ref()).await?).clone()),
+            (_, old) => Ok(slot.insert(ask(old.as_ref()).await?).clone()),
         }
     }
 
-    async fn ask(&self, old: Option<&Arc<Lease>>) -> Result<Arc<Lease>, Failure> {
+    /// Lets the controller choose.
+    async fn choose(&self, old: Option<&Arc<Lease>>, digest: u64) -> Result<Arc<Lease>, Failure> {
+        let (session, mut response) = self.ask("").await?;
+        let shares = std::mem::take(&mut response.shares);
+        let choice = Choice { at: unix_now(), digest, narrowed: response.narrowed, shares };
+        if choice.shares.is_empty() {
+            return self.take(&session, response, old, choice);
+        }
+        // It may have been drawn before, and will be again.
+        let slot = self.inner.leases.slot(&self.key.of(&response.terminator_id));
+        let mut slot = slot.lock().await;
+        let old = slot.clone();
+        Ok(slot.insert(self.take(&session, response, old.as_ref(), choice)?).clone())
+    }
+
+    async fn ask(&self, drawn: &str) -> Result<(Session, DialResponse), Failure> {
         let session = self.session().await?;
         self.stage("the controller's grant");
         let request = DialRequest {
             service: self.key.service.clone(),
             instance: self.key.instance.clone(),
-            terminator_id: String::new(),
+            terminator_id: drawn.to_owned(),
+            drawn: !drawn.is_empty(),
             avoid_terminator_ids: self.avoid.clone(),
             sticky_terminator_id: self.inner.leases.last_terminator(&self.key),
         };
         let mut client = self.inner.client();
         let response: DialResponse = call(&session, request, |r| async move { client.dial(r).await }).await?;
         self.inner.leases.chose(&self.key, &response.terminator_id);
-        let now = unix_now();
+        Ok((session, response))
+    }
+
+    /// A lease by this answer: the old one, if it is for the same.
+    fn take(
+        &self,
+        session: &Session,
+        response: DialResponse,
+        old: Option<&Arc<Lease>>,
+        choice: Choice,
+    ) -> Result<Arc<Lease>, Failure> {
         if let Some(old) = old.filter(|l| {
             !l.is_spent()
                 && Arc::ptr_eq(&l.node, &session.node)
                 && l.terminator_id == response.terminator_id
                 && l.binder_tag.0[..] == response.binder_tag[..]
         }) {
-            old.chosen_again(response, now, session.watch);
+            old.chosen_again(response, choice, session.watch);
             publish(old);
             return Ok(old.clone());
         }
-        let lease =
-            Lease::new(self.key.clone(), session.node, response, now, session.watch).map_err(|e| {
+        let lease = Lease::new(self.key.clone(), session.node.clone(), response, choice, session.watch)
+            .map_err(|e| {
                 tracing::warn!(error = %e, "a grant is not usable");
                 tonic::Status::internal(e.to_string())
             })?;
@@ -273,6 +347,12 @@ impl<'a> Dial<'a> {
                 PassError::NotAttached => {
                     Failed { error: route(self.why_not_attached(lease)), next: Next::Ask }
                 }
+                PassError::Refused(_) if lease.binder_tag == lease.node.tag() => Failed {
+                    error: DialError::Refused {
+                        message: format!("service {} is hosted by this very node", self.key.service),
+                    },
+                    next: Next::Avoid,
+                },
                 PassError::Refused(_) => Failed { error: route(error.to_string()), next: Next::Ask },
                 PassError::PeerNotAttached => Failed {
                     error: route(format!("no path to service {}: {error}", self.key.service)),

@@ -8,13 +8,13 @@ use hesper_overlay::{
     node::Node,
     stream::{StreamError, StreamHandle},
 };
-use hesper_proto::control::DialResponse;
+use hesper_proto::control::{DialResponse, Share};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{
-            AtomicBool, AtomicU64,
+            AtomicBool,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -23,9 +23,8 @@ use std::{
 
 /// Part of a grant's life after which it is renewed, or chosen anew for new dials, in percent.
 const RENEW_AT_PERCENT: u64 = 60;
-/// A terminator that was chosen so long ago is chosen anew for new dials, seconds: health and costs change, and `random` and `weighted`
-/// are about dials. In between, a burst of dials asks nobody.
-const CHOICE_SECS: u64 = 2;
+/// A choice among some of the terminators only is made anew after so long, seconds: they may be well again, and nobody says so.
+const NARROWED_SECS: u64 = 5;
 /// A renewal comes this much later at most, in percent of the life, so that the nodes of a large mesh do not ask in step.
 const RENEW_JITTER_PERCENT: u64 = 8;
 /// First and longest pause between failed renewals, seconds.
@@ -40,6 +39,49 @@ const SWEPT_STREAMS: usize = 32;
 pub(crate) struct Key {
     pub(crate) service: String,
     pub(crate) instance: String,
+    /// The terminator that was drawn for a dial; empty = whichever the controller chooses.
+    pub(crate) terminator: String,
+}
+
+impl Key {
+    /// The same with this terminator and no other.
+    pub(crate) fn of(&self, terminator: &str) -> Self {
+        Self { terminator: terminator.into(), ..self.clone() }
+    }
+}
+
+/// The choice of a terminator: what it was made from, and when it is made anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Choice {
+    /// When, seconds since the epoch.
+    pub(crate) at: u64,
+    /// The service's digest (`Service.choice`) before the controller was asked.
+    pub(crate) digest: u64,
+    /// Were some that are online avoided, or not reached?
+    pub(crate) narrowed: bool,
+    /// What part of the dials each terminator gets; empty = all go to the one chosen.
+    pub(crate) shares: Vec<Share>,
+}
+
+impl Choice {
+    /// Costs that come with use, and ways that get shorter, are not in the digest: so it is made anew once in a grant's life.
+    fn is_good(&self, now: u64, digest: u64, life: Life) -> bool {
+        let good_for = if self.narrowed { NARROWED_SECS } else { life.due(0) - life.begin };
+        self.digest == digest && now < self.at.saturating_add(good_for)
+    }
+
+    /// The terminator of one dial; `point` is anywhere from 0 to `u64::MAX`.
+    fn draw(&self, point: u64) -> Option<&str> {
+        let total: u64 = self.shares.iter().map(|s| u64::from(s.weight)).sum();
+        let mut left = u64::try_from((u128::from(point) * u128::from(total)) >> 64).ok()?;
+        for share in &self.shares {
+            match left.checked_sub(share.weight.into()) {
+                Some(less) => left = less,
+                None => return Some(&share.terminator_id),
+            }
+        }
+        None
+    }
 }
 
 /// Begin and end of a grant, seconds since the epoch, by this node's clock.
@@ -67,11 +109,10 @@ impl Life {
         self.begin + life * RENEW_AT_PERCENT / 100 + life * RENEW_JITTER_PERCENT * u64::from(jitter) / 25_500
     }
 
-    /// `chosen` is when the terminator was chosen: new dials choose again after a while, though renewals keep the lease alive.
-    pub(crate) fn decide(self, now: u64, chosen: u64, connected: bool) -> Use {
-        let fresh_choice = now < chosen.saturating_add(CHOICE_SECS) && now < self.due(0);
+    /// A choice that is good no more is made anew for new dials, though renewals keep the lease alive.
+    pub(crate) fn decide(self, now: u64, good_choice: bool, connected: bool) -> Use {
         match (connected, now < self.end) {
-            (true, true) if fresh_choice => Use::Cached,
+            (true, true) if good_choice && now < self.due(0) => Use::Cached,
             (true, true) => Use::Refresh,
             (true, false) => Use::Ask,
             // The hosting side honours a lapsed grant during an outage, and judges that itself.
@@ -142,7 +183,7 @@ pub(crate) struct Lease {
     /// Names its pass among those of the node.
     pub(crate) purpose: String,
     jitter: u8,
-    chosen: AtomicU64,
+    choice: Mutex<Choice>,
     /// Shared, not copied: every dial reads them.
     tokens: Mutex<Arc<Tokens>>,
     /// Its pass has opened a pair, and is shown at each later attachment.
@@ -169,9 +210,10 @@ impl Lease {
         key: Key,
         node: Arc<Node>,
         response: DialResponse,
-        now: u64,
+        choice: Choice,
         watch: u64,
     ) -> Result<Self, DialError> {
+        let now = choice.at;
         let binder_tag = Tag::from_slice(&response.binder_tag).ok_or_else(|| DialError::Unavailable {
             message: "its answer to the dial is not understood (is it of another version?)".into(),
         })?;
@@ -184,7 +226,7 @@ impl Lease {
             terminator_id: response.terminator_id.clone(),
             purpose: format!("{:016x}", rand::random::<u64>()),
             jitter: rand::random(),
-            chosen: AtomicU64::new(now),
+            choice: Mutex::new(choice),
             tokens: Mutex::new(Tokens::new(response, now)),
             presented: AtomicBool::new(false),
             spent: AtomicBool::new(false),
@@ -210,17 +252,34 @@ impl Lease {
     }
 
     /// The controller chose the same way again.
-    pub(crate) fn chosen_again(&self, response: DialResponse, now: u64, watch: u64) {
-        self.chosen.store(now, Relaxed);
-        self.renew(response, now, watch);
+    pub(crate) fn chosen_again(&self, response: DialResponse, choice: Choice, watch: u64) {
+        self.renew(response, choice.at, watch);
+        *lock(&self.choice) = choice;
     }
 
-    /// `watch` is the one that is open, if one is.
-    pub(crate) fn decide(&self, now: u64, watch: Option<u64>) -> Use {
+    /// The next dial asks the controller to choose.
+    pub(crate) fn choose_again(&self) {
+        lock(&self.choice).at = 0;
+    }
+
+    /// The terminator that this dial goes to, if the choice is among several and the draw falls on another one.
+    pub(crate) fn draw(&self) -> Option<String> {
+        let choice = lock(&self.choice);
+        choice.draw(rand::random()).filter(|drawn| *drawn != self.terminator_id).map(str::to_owned)
+    }
+
+    pub(crate) fn has_shares(&self) -> bool {
+        !lock(&self.choice).shares.is_empty()
+    }
+
+    /// `watch` is the one that is open, if one is; `digest` the service's now, if the dial leaves it open which terminator it goes to.
+    pub(crate) fn decide(&self, now: u64, watch: Option<u64>, digest: Option<u64>) -> Use {
         if self.spent.load(Relaxed) {
             return Use::Ask;
         }
-        let by_age = lock(&self.tokens).life.decide(now, self.chosen.load(Relaxed), watch.is_some());
+        let life = lock(&self.tokens).life;
+        let good = digest.is_none_or(|digest| lock(&self.choice).is_good(now, digest, life));
+        let by_age = life.decide(now, good, watch.is_some());
         let known = watch.is_none_or(|w| lock(&self.renewal).is_known_in(w));
         // A stream by a grant that the controller has forgotten could not be revoked.
         if by_age == Use::Cached && !known { Use::Refresh } else { by_age }
@@ -387,21 +446,45 @@ mod tests {
 
     #[test]
     fn a_dial_uses_what_is_cached_for_a_while() {
-        for (now, chosen, connected, expected) in [
-            (1000, 1000, true, Use::Cached),
-            (1001, 1000, true, Use::Cached),
-            (1002, 1000, true, Use::Refresh),
-            (1179, 1178, true, Use::Cached),
-            (1180, 1179, true, Use::Refresh),
-            (1299, 1299, true, Use::Refresh),
-            (1300, 1000, true, Use::Ask),
-            // Kept alive by renewals for an hour: new dials choose again all the same.
-            (1001, 0, true, Use::Refresh),
-            (1180, 1000, false, Use::Cached),
-            (5000, 1000, false, Use::Cached),
+        for (now, good, connected, expected) in [
+            (1000, true, true, Use::Cached),
+            (1000, false, true, Use::Refresh),
+            (1179, true, true, Use::Cached),
+            (1180, true, true, Use::Refresh),
+            (1299, false, true, Use::Refresh),
+            (1300, true, true, Use::Ask),
+            (1180, false, false, Use::Cached),
+            (5000, false, false, Use::Cached),
         ] {
-            assert_eq!(LIFE.decide(now, chosen, connected), expected, "{now} {chosen} {connected}");
+            assert_eq!(LIFE.decide(now, good, connected), expected, "{now} {good} {connected}");
         }
+    }
+
+    #[test]
+    fn a_choice_is_good_until_what_it_was_made_from_changes() {
+        let choice = Choice { at: 1000, digest: 7, ..Choice::default() };
+        let narrowed = Choice { narrowed: true, ..choice.clone() };
+        for (choice, now, digest, good) in [
+            (&choice, 1000, 7, true),
+            (&choice, 1000, 8, false),
+            (&choice, 1179, 7, true),
+            (&choice, 1180, 7, false),
+            (&narrowed, 1004, 7, true),
+            (&narrowed, 1005, 7, false),
+        ] {
+            assert_eq!(choice.is_good(now, digest, LIFE), good, "{choice:?} {now} {digest}");
+        }
+    }
+
+    #[test]
+    fn dials_are_drawn_by_the_shares() {
+        let share = |id: &str, weight| Share { terminator_id: id.into(), weight };
+        let choice = Choice { shares: vec![share("a", 1), share("b", 3)], ..Choice::default() };
+        let drawn: String = (0..8).filter_map(|eighth| choice.draw(eighth << 61)).collect();
+        assert_eq!(drawn, "aabbbbbb");
+        assert_eq!((choice.draw(u64::MAX), Choice::default().draw(5)), (Some("b"), None));
+        let many = Choice { shares: vec![share("x", u32::MAX); 256], ..Choice::default() };
+        assert_eq!(many.draw(u64::MAX), Some("x"));
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub(crate) fn reroute(inner: &Arc<Inner>, grant_ids: &[String]) {
     let Some(session) = inner.session.borrow().clone() else { return };
     let leases = inner.leases.with_grants(grant_ids);
     tracing::debug!(grants = grant_ids.len(), leases = leases.len(), "other paths are known");
+    // Another terminator may be nearer now.
+    leases.iter().for_each(|lease| lease.choose_again());
     renew_soon(inner, &session, leases);
 }
 

@@ -8,13 +8,13 @@ use super::{
     unix_now,
 };
 use crate::state::State;
-use hesper_model::id::Tag;
+use hesper_model::id::{Tag, TerminatorId};
 use hesper_pki::{
     digest::hex,
     token::{GrantClaims, PassClaims},
 };
 use hesper_policy::Model;
-use hesper_proto::control::{DialResponse, Path};
+use hesper_proto::control::{DialResponse, Path, Share};
 use rand::Rng;
 use tonic::Code;
 
@@ -79,7 +79,13 @@ pub(super) fn issue(
         binder_id: route.pair.binder.to_string(),
         binder_tag: route.binder_tag.0.to_vec(),
         paths: route.paths.iter().take(route.told).map(message).collect(),
+        narrowed: route.narrowed,
+        shares: route.shares.iter().map(|(id, weight)| share(id, *weight)).collect(),
     })
+}
+
+fn share(id: &TerminatorId, weight: u32) -> Share {
+    Share { terminator_id: id.to_string(), weight }
 }
 
 fn message(path: &super::paths::Path) -> Path {

@@ -150,7 +150,7 @@ impl NodeService {
             let dialer = Dialer { identity: &caller.identity, tag };
             let cost = |id: &TerminatorId| shared.dynamic_cost(id);
             let route = dial::route(&model, &shared.sessions, &dialer, request, &cost, &mut rand::rng())?;
-            if !request.terminator_id.is_empty() {
+            if dial::is_renewal(request) {
                 shared.costs.succeeded(&route.terminator, &caller.identity.id);
             }
             drop(shared);
@@ -237,7 +237,7 @@ impl NodeService {
         let control = &self.0.control;
         let (outcome, result, code) = outcome(dialed.as_ref().err());
         control.metrics.dials.get_or_create(&vec![("outcome", result), ("code", code)]).inc();
-        let renewal = !request.terminator_id.is_empty();
+        let renewal = dial::is_renewal(request);
         let mut event = Event::now(Kind::Dial, outcome)
             .actor(caller.identity.id.as_str())
             .field("service", shown(&request.service))

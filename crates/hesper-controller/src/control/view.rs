@@ -4,7 +4,7 @@
 
 use super::sessions::Sessions;
 use hesper_model::{
-    entity::{Config, ConfigType, EdgeRouter, Identity},
+    entity::{Config, ConfigType, EdgeRouter, Identity, Terminator, TerminatorStrategy},
     id::{EdgeRouterId, IdentityId, ServiceId, Tag},
 };
 use hesper_overlay::knock;
@@ -15,6 +15,7 @@ use hesper_proto::control::{
 use ring::hmac;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
@@ -23,7 +24,7 @@ use std::{
 pub(crate) struct Picture {
     model: Arc<Model>,
     services: Arc<HashMap<ServiceId, Service>>,
-    hosts: HashMap<ServiceId, Vec<ServiceHost>>,
+    hosts: HashMap<ServiceId, Hosted>,
     routers: BTreeMap<EdgeRouterId, Point>,
     key: Key,
     since: Option<Since>,
@@ -206,9 +207,9 @@ impl Picture {
         let mut services: Vec<_> = services_for(&self.model, identity)
             .into_iter()
             .filter_map(|(id, may_dial, may_bind)| {
-                let hosts =
-                    if may_dial { self.hosts.get(&id).cloned().unwrap_or_default() } else { Vec::new() };
-                Some(Service { may_dial, may_bind, hosts, ..self.services.get(&id)?.clone() })
+                let hosted = self.hosts.get(&id).filter(|_| may_dial).cloned().unwrap_or_default();
+                let Hosted { hosts, choice } = hosted;
+                Some(Service { may_dial, may_bind, hosts, choice, ..self.services.get(&id)?.clone() })
             })
             .collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -293,9 +294,26 @@ fn service(model: &Model, service: &hesper_model::entity::Service) -> Service {
     }
 }
 
+/// What dialers are told of a service that is hosted.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Hosted {
+    hosts: Vec<ServiceHost>,
+    /// See `Service.choice`.
+    choice: u64,
+}
+
+/// What the choice of a terminator depends on. It need not be the same after an upgrade: then dialers choose again.
+fn digest(terminator: &Terminator, strategy: TerminatorStrategy) -> u64 {
+    let Terminator { id, instance, cost, precedence, session, .. } = terminator;
+    let mut hasher = DefaultHasher::new();
+    (id.as_str(), instance, cost, precedence.to_string()).hash(&mut hasher);
+    (session.map(|tag| tag.0), strategy as u8).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Who hosts each service now: terminators of connected sessions whose host may still bind.
-fn hosts(model: &Model, presence: &Presence) -> HashMap<ServiceId, Vec<ServiceHost>> {
-    let mut hosts: HashMap<ServiceId, Vec<ServiceHost>> = HashMap::new();
+fn hosts(model: &Model, presence: &Presence) -> HashMap<ServiceId, Hosted> {
+    let mut hosts: HashMap<ServiceId, Hosted> = HashMap::new();
     let online = |tag: &Tag| presence.nodes.contains(tag);
     for terminator in model.terminators().filter(|t| t.session.as_ref().is_some_and(online)) {
         let bind = Request::Bind { identity: &terminator.host_id, service: &terminator.service_id };
@@ -303,14 +321,18 @@ fn hosts(model: &Model, presence: &Presence) -> HashMap<ServiceId, Vec<ServiceHo
         else {
             continue;
         };
-        hosts.entry(terminator.service_id.clone()).or_default().push(ServiceHost {
+        let of_service = hosts.entry(terminator.service_id.clone()).or_default();
+        let strategy = model.service(&terminator.service_id).map(|s| s.terminator_strategy);
+        // Whatever the order.
+        of_service.choice = of_service.choice.wrapping_add(digest(terminator, strategy.unwrap_or_default()));
+        of_service.hosts.push(ServiceHost {
             identity_id: host.id.to_string(),
             identity_name: host.name.clone(),
             instance: terminator.instance.clone(),
             role_attributes: host.role_attributes.iter().cloned().collect(),
         });
     }
-    for of_service in hosts.values_mut() {
+    for Hosted { hosts: of_service, .. } in hosts.values_mut() {
         of_service.sort_by(|a, b| (&a.identity_name, &a.instance).cmp(&(&b.identity_name, &b.instance)));
         of_service.dedup();
     }
@@ -370,6 +392,10 @@ mod tests {
         let instances: Vec<_> = service.hosts.iter().map(|h| h.instance.as_str()).collect();
         assert_eq!(instances, ["a", "b"], "in order; a terminator without a session is not online");
         assert_eq!(service.hosts[0].role_attributes, ["binders"]);
+        assert_ne!(service.choice, 0);
+        let more =
+            told(hosted().hosted("t4", "c", Some(BINDER)), &sessions(true), "dialer").expect("a state");
+        assert_ne!(more.services[0].choice, service.choice);
         let offline = told(hosted(), &sessions(false), "dialer").expect("a state");
         assert!(offline.services[0].hosts.is_empty() && !same(&state, &offline));
     }
@@ -379,6 +405,7 @@ mod tests {
         let hosted = || mesh().hosted("t1", "", Some(BINDER));
         let binder = told(hosted(), &sessions(true), "binder").expect("a state");
         assert!(binder.services[0].may_bind && binder.services[0].hosts.is_empty());
+        assert_eq!(binder.services[0].choice, 0);
         let stranger = told(hosted(), &sessions(true), "stranger").expect("a state");
         assert_eq!(stranger.services, []);
         assert_eq!(stranger.routers.len(), 2, "the edge-router policy has it");

@@ -189,6 +189,10 @@ pub struct Service {
     pub hosts: ::prost::alloc::vec::Vec<ServiceHost>,
     #[prost(uint64, tag = "9")]
     pub max_idle_time_millis: u64,
+    /// A digest of what the choice of a terminator depends on, as far as it is not about the way there or its load; given to those who
+    /// may dial it. While it stays the same, a choice stays good.
+    #[prost(uint64, tag = "10")]
+    pub choice: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceHost {
@@ -241,6 +245,9 @@ pub struct DialRequest {
     /// For strategy `sticky`: the terminator used last.
     #[prost(string, tag = "5")]
     pub sticky_terminator_id: ::prost::alloc::string::String,
+    /// `terminator_id` was drawn from the shares of an earlier answer: a new dial, no renewal.
+    #[prost(bool, tag = "6")]
+    pub drawn: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DialResponse {
@@ -268,6 +275,21 @@ pub struct DialResponse {
     /// Ways that policy allows and that work now, best first.
     #[prost(message, repeated, tag = "9")]
     pub paths: ::prost::alloc::vec::Vec<Path>,
+    /// For strategies `random` and `weighted`, when several terminators can be chosen: what part of the dials each of them gets. The node
+    /// draws by itself for each dial. At most 256.
+    #[prost(message, repeated, tag = "10")]
+    pub shares: ::prost::alloc::vec::Vec<Share>,
+    /// Some terminators that are online were not among those to choose from: avoided, or no way led to them just then.
+    #[prost(bool, tag = "11")]
+    pub narrowed: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Share {
+    #[prost(string, tag = "1")]
+    pub terminator_id: ::prost::alloc::string::String,
+    /// In proportion to the others.
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BindRequest {

@@ -15,10 +15,10 @@ use hesper_model::{
 use hesper_policy::{
     Decision, Model, Request, Rule, decide,
     routers::Ends,
-    terminators::{Candidate, choose, reaches},
+    terminators::{Candidate, choose, reaches, shares},
 };
 use hesper_proto::control::DialRequest;
-use rand::Rng;
+use rand::{Rng, seq::SliceRandom};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -27,6 +27,9 @@ use tonic::Code;
 
 /// Microseconds of a way that count as one point of a terminator's cost: as OpenZiti's milliseconds of latency do.
 const MICROS_PER_POINT: u64 = 1_000;
+
+/// Terminators named with their shares in one answer.
+const SHARES_MAX: usize = 256;
 
 /// Failures taken from one request.
 const FAILURES_MAX: usize = 32;
@@ -57,6 +60,15 @@ pub(crate) struct Route {
     pub(crate) paths: Vec<Path>,
     /// How many of them, the first ones, the dialer is told: those that work now.
     pub(crate) told: usize,
+    /// What part of the dials each terminator gets, when the dialer is to draw by itself.
+    pub(crate) shares: Vec<(TerminatorId, u32)>,
+    /// Were some that are online not among those to choose from?
+    pub(crate) narrowed: bool,
+}
+
+/// Is it about a terminator at which streams of the dialer live already?
+pub(crate) fn is_renewal(request: &DialRequest) -> bool {
+    !request.terminator_id.is_empty() && !request.drawn
 }
 
 /// Decides a dial.
@@ -73,7 +85,7 @@ pub(crate) fn route(
 ) -> Result<Route, Refused> {
     let service = service(model, dialer.identity, &request.service)?;
     let ask = Ask { model, sessions, dialer, service, request, dynamic_cost };
-    if request.terminator_id.is_empty() { ask.fresh(rng) } else { ask.renewed() }
+    if is_renewal(request) { ask.renewed() } else { ask.fresh(rng) }
 }
 
 /// Terminators that just failed for this dialer, as far as it may dial them at all.
@@ -118,7 +130,24 @@ impl Ask<'_> {
         let sticky =
             Some(TerminatorId::new(&*self.request.sticky_terminator_id)).filter(|s| !s.as_str().is_empty());
         let chosen = choose(&candidates, self.service.terminator_strategy, sticky.as_ref(), rng);
-        chosen.map(|index| routes.swap_remove(index)).ok_or_else(|| self.no_terminators())
+        let shares = if self.request.drawn { Vec::new() } else { self.shares(&candidates, rng) };
+        let online = all.iter().filter(|t| self.connected(t).is_some()).count();
+        let narrowed = candidates.len() < online;
+        let route = chosen.map(|index| Route { shares, narrowed, ..routes.swap_remove(index) });
+        route.ok_or_else(|| self.no_terminators())
+    }
+
+    /// What part of the dials each of several gets by itself; of very many, some at random.
+    fn shares(&self, candidates: &[Candidate], rng: &mut impl Rng) -> Vec<(TerminatorId, u32)> {
+        let mut shares = shares(candidates, self.service.terminator_strategy);
+        if shares.len() < 2 {
+            return Vec::new();
+        }
+        if shares.len() > SHARES_MAX {
+            shares.shuffle(rng);
+            shares.truncate(SHARES_MAX);
+        }
+        shares.into_iter().map(|(index, weight)| (candidates[index].id.clone(), weight)).collect()
     }
 
     /// Those of them that are online and that a way leads to now; at least one.
@@ -180,6 +209,8 @@ impl Ask<'_> {
             rule: ways.dial.rule.clone(),
             paths: ways.paths.pass().iter().map(|r| r.path.clone()).collect(),
             told: ways.paths.working().len(),
+            shares: Vec::new(),
+            narrowed: false,
         }
     }
 
@@ -218,6 +249,7 @@ impl Ask<'_> {
         let owner = self.model.identity_by_name(wanted).map(|i| &i.id);
         of_service
             .filter(|t| reaches(wanted, &t.instance) && owner.is_none_or(|owner| *owner == t.host_id))
+            .filter(|t| !self.request.drawn || t.id.as_str() == self.request.terminator_id)
             .collect()
     }
 
