@@ -3,9 +3,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hesper_integration::{
-    Process, Stack,
+    Process, Stack, free_port,
     hostile::{Ask, HostileNode, open, renew},
-    wait_until,
+    http, wait_until,
 };
 use hesper_overlay::{
     peer::{OpenError, Peer},
@@ -419,7 +419,8 @@ struct World {
     mallory: HostileNode,
     alice: HostileNode,
     accepted: Arc<AtomicUsize>,
-    binders: [Process; 2],
+    /// Each with the address of its metrics.
+    binders: [(Process, String); 2],
     stack: Stack,
 }
 
@@ -434,20 +435,25 @@ impl World {
         }
         let binders =
             [("binder", &files[0], 2), ("elsewhere", &files[1], 1)].map(|(name, file, services)| {
-                let process = stack.tunnel(name, &["host", "-i", file]);
+                let metrics = format!("127.0.0.1:{}", free_port());
+                let process = stack.tunnel(name, &["host", "-i", file, "--metrics", &metrics]);
                 let bound = || process.lines().iter().filter(|line| line.contains("service bound")).count();
                 wait_until("it hosts", PATIENCE, || bound() == services);
-                process
+                (process, format!("http://{metrics}/metrics"))
             });
         let runtime = Runtime::new().expect("a runtime");
         let [mallory, alice] = [&files[2], &files[3]].map(|file| runtime.block_on(HostileNode::start(file)));
         Self { runtime, mallory, alice, accepted, binders, stack }
     }
 
-    /// Lines of both binders with this text.
-    fn logged(&self, text: &str) -> usize {
-        let lines = self.binders.iter().flat_map(Process::lines);
-        lines.filter(|line| line.contains(text)).count()
+    /// What both binders say that they refused of this kind. Not every refusal is worth a line in the log.
+    fn refused(&self, what: &str) -> usize {
+        let counter = format!("hesper_node_refused_total{{what=\"{what}\"}} ");
+        let of = |url: &str| {
+            let told = http::get(url).expect("metrics").body;
+            told.lines().find_map(|line| line.strip_prefix(&counter)?.parse().ok()).unwrap_or(0)
+        };
+        self.binders.iter().map(|(_, url)| of(url)).sum()
     }
 
     fn material(&self) -> Material {
@@ -547,7 +553,8 @@ fn none_of_ten_thousand_grants_that_are_not_for_this_opens_a_stream() {
         world.accepted.load(Relaxed) >= opened
     });
     assert_eq!(world.accepted.load(Relaxed), opened, "nothing but the good ones reached the target");
-    assert_eq!(world.logged("dial rejected"), VARIANTS);
+    wait_until("each is counted", PATIENCE, || world.refused("dial") >= VARIANTS);
+    assert_eq!(world.refused("dial"), VARIANTS);
 }
 
 #[test]
@@ -577,7 +584,7 @@ fn a_renewal_that_is_not_for_this_stream_prolongs_nothing() {
         let end = timeout(PATIENCE, ends.read_u8()).await.expect("it ends").expect_err("by its grant");
         let reason = end.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
         assert!(matches!(reason, Some(StreamError::Expired)), "{end:?}");
-        wait_until("every bad renewal was seen", PATIENCE, || world.logged("renewal rejected") == 500);
+        wait_until("every bad renewal was seen", PATIENCE, || world.refused("renewal") == 500);
         of_another.write_all(b"x").await.expect("open");
         assert_eq!(timeout(PATIENCE, of_another.read_u8()).await.expect("in time").expect("an echo"), b'x');
         // The same with a renewal that is good.
