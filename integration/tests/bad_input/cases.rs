@@ -249,6 +249,13 @@ fn others() -> Vec<Case> {
         1, ["policy", "apply", "nowhere.yaml", "--yes"] => ["cannot read nowhere.yaml"];
         2, ["policy", "export", "extra"] => ["'extra'"];
         1, ["policy", "export", "-i", "stranger"] => ["no login 'stranger'"];
+        1, ["list", "certs", "nome = \"x\""] => ["INVALID_FILTER", "no field 'nome'"];
+        2, ["controller", "ca", "rotate", "start", "extra"] => ["'extra'"];
+        1, ["controller", "ca", "rotate", "start", "-i", "stranger"] => ["no login 'stranger'"];
+        1, ["controller", "ca", "rotate", "issue"] => ["no rotation is under way: start one first"];
+        1, ["controller", "ca", "rotate", "finish"] => ["no rotation is under way: start one first"];
+        1, ["controller", "ca", "rotate", "rollback"] => ["no rotation is under way: start one first"];
+        2, ["controller", "ca", "rotate", "status", "extra"] => ["'extra'"];
         2, ["revoke", "cert"] => ["<SERIAL>"];
         1, ["revoke", "cert", "../x"] => ["'../x' is no serial", "list certs"];
         1, ["revoke", "cert", "00ff"] => ["404", "no certificate with the serial 00ff was issued here"];

@@ -1,0 +1,199 @@
+use super::*;
+use crate::control::testing::{Mesh, mesh};
+use proptest::prelude::*;
+
+fn grant(id: &str, dialer: &str, routers: &[&str], expires_at: u64) -> Grant {
+    Grant {
+        id: id.into(),
+        pair: Pair {
+            dialer: IdentityId::new(dialer),
+            service: ServiceId::new("s"),
+            binder: IdentityId::new("binder"),
+        },
+        terminator: TerminatorId::new("t"),
+        dialer_tag: Tag([1; 8]),
+        binder_tag: Tag([2; 8]),
+        reach: Reach::Paths {
+            paths: routers.iter().map(|r| r.split('-').map(EdgeRouterId::new).collect()).collect(),
+            told: 1,
+        },
+        expires_at,
+    }
+}
+
+fn ledger(grants: impl IntoIterator<Item = Grant>) -> Ledger {
+    let mut ledger = Ledger::default();
+    grants.into_iter().for_each(|g| ledger.issue(g).expect("room"));
+    ledger
+}
+
+#[test]
+fn a_grant_is_revoked_once_to_both_ends_and_its_routers_when_a_rule_goes() {
+    for (change, reason) in [
+        (Mesh::without_dial as fn(Mesh) -> Mesh, "no Dial service-policy"),
+        (Mesh::without_bind, "no Bind service-policy"),
+        (Mesh::without_serp, "no service-edge-router-policy"),
+        (|m: Mesh| m.disabled("dialer"), "is disabled"),
+        (|m: Mesh| m.disabled("binder"), "is disabled"),
+    ] {
+        let mut ledger = ledger([grant("g", "dialer", &["r1", "r2"], 300)]);
+        assert_eq!(ledger.recheck(&mesh().model(1)), []);
+        let model = change(mesh()).model(2);
+        let revoked = ledger.recheck(&model);
+        let [r] = &revoked[..] else { panic!("{revoked:?}") };
+        assert!(r.reason.contains(reason), "{}", r.reason);
+        assert_eq!((r.sessions.len(), r.routers.len()), (2, 2));
+        assert_eq!(ledger.recheck(&model), [], "only once");
+        assert_eq!(ledger.recheck(&mesh().model(3)), [], "a rule that returns brings no grant back");
+        assert_eq!(ledger.revoked_for_session(Tag([1; 8])).len(), 1);
+        assert_eq!(ledger.revoked_for_session(Tag([9; 8])), []);
+        assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")).len(), 1);
+        ledger.expire(300 + REVOKED_KEPT);
+        assert_eq!((ledger.len(), ledger.revoked_for_session(Tag([2; 8])).len()), (0, 0));
+    }
+}
+
+/// `r1` is given to the dialer, `r2` to the binder.
+fn apart() -> Mesh {
+    mesh().routers_of("dialer", "@r1").routers_of("binder", "@r2")
+}
+
+fn router_set(ids: &[&str]) -> BTreeSet<EdgeRouterId> {
+    ids.iter().map(|id| EdgeRouterId::new(*id)).collect()
+}
+
+#[test]
+fn losing_one_router_closes_the_pass_there_only() {
+    let mut ledger = ledger([grant("g", "dialer", &["r1", "r2"], 300)]);
+    let revoked = ledger.recheck(&mesh().router_disabled("r1").model(2));
+    let [r] = &revoked[..] else { panic!("{revoked:?}") };
+    assert!(r.sessions.is_empty(), "{r:?}");
+    assert_eq!(r.routers, router_set(&["r1"]));
+    let both = ledger.recheck(&mesh().router_disabled("r1").router_disabled("r2").model(3));
+    let [r] = &both[..] else { panic!("{both:?}") };
+    assert_eq!(r.sessions.len(), 2, "with the last router the grant ends");
+    assert_eq!(r.routers, router_set(&["r2"]));
+}
+
+#[test]
+fn a_router_is_closed_when_it_is_lost_to_the_end_that_used_it() {
+    let mut ledger =
+        ledger([grant("g", "dialer", &["r1-r2"], 300), grant("h", "dialer", &["r1", "r2-r1"], 300)]);
+    let revoked = ledger.recheck(&apart().model(2));
+    let [r] = &revoked[..] else { panic!("{revoked:?}") };
+    assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 0, &router_set(&["r1", "r2"])));
+    assert!(ledger.is_live("h"), "policy still allows the dial over other routers");
+    assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r2")), ["h"]);
+}
+
+#[test]
+fn a_pass_of_unknown_ways_ends_wherever_policy_ends_it() {
+    let anywhere = Reach::Anywhere(Arc::new(router_set(&["r1", "r2", "r3"])));
+    let mut ledger = ledger([Grant { reach: anywhere, ..grant("g", "dialer", &[], 300) }]);
+    let revoked = ledger.recheck(&apart().model(2));
+    let [r] = &revoked[..] else { panic!("{revoked:?}") };
+    assert_eq!((r.sessions.len(), &r.routers), (0, &router_set(&["r3"])));
+    let revoked = ledger.recheck(&mesh().without_dial().model(3));
+    assert_eq!((revoked[0].sessions.len(), &revoked[0].routers), (2, &router_set(&["r1", "r2"])));
+}
+
+#[test]
+fn reported_grants_are_decided_at_once_and_known_ones_left_alone() {
+    let reported = |id: &str, dialer: &str| Grant {
+        reach: Reach::Anywhere(Arc::new(router_set(&["r1"]))),
+        ..grant(id, dialer, &[], 300)
+    };
+    let mut ledger = ledger([grant("known", "dialer", &["r2"], 300)]);
+    let revoked = ledger.adopt(
+        vec![reported("g", "dialer"), reported("h", "deleted"), reported("known", "deleted")],
+        &mesh().model(1),
+    );
+    let [r] = &revoked[..] else { panic!("{revoked:?}") };
+    assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+    assert!(r.reason.contains("no identity 'deleted'") && ledger.is_live("g") && ledger.is_live("known"));
+    assert_eq!(ledger.lease_ids(), ["known"]);
+    assert!(ledger.lease("known").is_some() && ledger.lease("g").is_none());
+}
+
+#[test]
+fn a_round_has_what_is_new_or_everything_and_nothing_that_comes_after_it() {
+    let mut ledger = ledger([grant("g", "dialer", &["r1"], 300)]);
+    let sizes = |round: &Round| (round.pairs.len(), round.fresh.len());
+    assert_eq!(sizes(&ledger.round(false)), (1, 1));
+    assert_eq!(sizes(&ledger.round(false)), (0, 0));
+    ledger.issue(grant("h", "other", &["r1"], 300)).expect("room");
+    let round = ledger.round(true);
+    assert_eq!(sizes(&round), (2, 1));
+    ledger.issue(grant("later", "dialer", &["r1"], 300)).expect("room");
+    let pair = grant("g", "dialer", &[], 0).pair;
+    let revoked = ledger.settle(&pair, &Err("it was denied then".into()), round.until);
+    assert_eq!(revoked.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["g"]);
+    assert!(ledger.is_live("later") && ledger.is_live("h"));
+}
+
+#[test]
+fn a_session_that_ends_takes_its_grants() {
+    let mut ledger = ledger([grant("g", "dialer", &["r1"], 300)]);
+    assert_eq!(ledger.revoke_session(Tag([7; 8]), "gone"), []);
+    assert_eq!(ledger.revoke_session(Tag([2; 8]), "gone").len(), 1);
+    assert_eq!(ledger.revoke_session(Tag([1; 8]), "gone"), []);
+}
+
+#[test]
+fn what_was_revoked_is_told_to_those_who_are_away_for_longer_than_it_would_have_lived() {
+    let mut ledger = ledger([grant("g", "dialer", &["r1"], 300), grant("h", "dialer", &["r1"], 300)]);
+    assert_eq!(ledger.recheck(&mesh().without_dial().model(2)).len(), 2);
+    assert!(ledger.per_dialer.is_empty(), "it counts for nobody");
+    ledger.expire(300 + REVOKED_KEPT - 1);
+    assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")).len(), 2);
+    assert_eq!(ledger.revoked_for_session(Tag([2; 8])).len(), 2);
+    ledger.expire(300 + REVOKED_KEPT);
+    assert_eq!((ledger.len(), ledger.kept), (0, 0));
+}
+
+#[test]
+fn what_lapsed_behind_an_outage_is_decided_and_not_recorded() {
+    let reported = |id: &str, dialer: &str| Grant {
+        reach: Reach::Anywhere(Arc::new(router_set(&["r1"]))),
+        ..grant(id, dialer, &[], 300)
+    };
+    let revoked =
+        Ledger::judge_lapsed(vec![reported("g", "dialer"), reported("h", "deleted")], &mesh().model(1));
+    let [r] = &revoked[..] else { panic!("{revoked:?}") };
+    assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+}
+
+#[test]
+fn one_dialer_cannot_fill_the_ledger() {
+    let mut ledger =
+        ledger((0..GRANTS_PER_DIALER_MAX).map(|n| grant(&n.to_string(), "dialer", &["r1"], 300)));
+    assert_eq!(ledger.issue(grant("more", "dialer", &["r1"], 300)), Err(Full::OfDialer));
+    assert_eq!(ledger.refused(), 1);
+    assert_eq!(ledger.issue(grant("other", "other", &["r1"], 400)), Ok(()));
+    ledger.expire(300);
+    assert!(ledger.len() == 1 && ledger.is_live("other"));
+    assert_eq!(ledger.issue(grant("more", "dialer", &["r1"], 500)), Ok(()));
+}
+
+proptest! {
+    #[test]
+    fn the_indexes_agree_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0u8..3), 0..80)) {
+        let mut ledger = Ledger::default();
+        for (n, (what, at, who)) in steps.into_iter().enumerate() {
+            match what {
+                0 | 1 => ledger.issue(grant(&n.to_string(), &who.to_string(), &["r1"], at)).expect("room"),
+                2 => ledger.expire(at),
+                3 => drop(ledger.revoke_session(Tag([1; 8]), "gone")),
+                _ => ledger.withdraw(&at.to_string()),
+            }
+            prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+            prop_assert_eq!(ledger.entries.len() - ledger.kept, ledger.by_pair.values().map(BTreeSet::len).sum::<usize>());
+            prop_assert_eq!(ledger.newest.len(), ledger.users.values().sum::<usize>());
+            prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
+            prop_assert_eq!(ledger.entries.len() - ledger.kept, ledger.per_dialer.values().sum::<usize>());
+        }
+        ledger.expire(20 + REVOKED_KEPT);
+        prop_assert!(ledger.len() == 0 && ledger.kept == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
+        prop_assert!(ledger.by_pair.is_empty());
+    }
+}
