@@ -331,7 +331,7 @@ fn a_policy_removed_after_the_controller_came_back_ends_streams_of_before() {
     let refused = mesh.get().expect("the node itself answers");
     assert!([403, 404].contains(&refused.status), "{refused:?}");
 
-    // And before the node is back: then the new controller never knows the grant, and refuses to renew it.
+    // And before the node is back: the new controller hears of the grant from the host, or refuses to renew it.
     restore(&mesh);
     let tunnel = mesh.tunnel();
     let dialer = mesh.dialer.take().expect("running");
@@ -341,7 +341,6 @@ fn a_policy_removed_after_the_controller_came_back_ends_streams_of_before() {
     remove(&mesh);
     dialer.thaw();
     tunnel.ends(SOON);
-    assert!(dialer.said("streams ended: a grant is not renewed"), "it was the refused renewal that ended it");
 }
 
 #[test]
