@@ -137,14 +137,20 @@ fn check_time<C: Claims>(claims: &C, now: u64) -> Result<(), TokenError> {
     let exp = instant("exp", claims.exp())?;
     let iat = claims.iat().map(|iat| instant("iat", iat)).transpose()?;
     if claims.exp() <= now {
-        return Err(TokenError::Expired { at: exp, now: instant("now", now)? });
+        return Err(TokenError::Expired { at: exp, now: clock(now) });
     }
     match (claims.iat(), iat) {
         (Some(secs), Some(at)) if secs > now.saturating_add(LEEWAY_SECS) => {
-            Err(TokenError::NotYetValid { at, now: instant("now", now)? })
+            Err(TokenError::NotYetValid { at, now: clock(now) })
         }
         _ => Ok(()),
     }
+}
+
+/// The verifier's time for an error text; a clock beyond the calendar stands at its end.
+fn clock(now: u64) -> OffsetDateTime {
+    let secs = i64::try_from(now.min(MAX_TIME)).unwrap_or_default();
+    OffsetDateTime::from_unix_timestamp(secs).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 fn instant(name: &str, secs: u64) -> Result<OffsetDateTime, TokenError> {

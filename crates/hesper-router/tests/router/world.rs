@@ -384,9 +384,13 @@ impl Node {
         let request_id = rand::random();
         let attach = self.attach_mut();
         attach.say(from_node::Message::Pass(PresentPass { request_id, pass: pass.into() })).await;
-        match attach.hear().await.unwrap() {
-            from_router::Message::PassResult(result) if result.request_id == request_id => result,
-            other => panic!("{other:?}"),
+        loop {
+            match attach.hear().await.unwrap() {
+                from_router::Message::PassResult(result) if result.request_id == request_id => return result,
+                // A notice may come in between.
+                from_router::Message::PeerGone(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
