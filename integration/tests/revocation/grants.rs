@@ -5,9 +5,13 @@ use crate::load::{Doomed, SOON, Survivors, audited};
 use hesper_integration::{
     Oracle, Place, Process, Stack, StackOptions,
     hostile::{Ask, HostileNode, open},
-    wait_until,
+    wait_for, wait_until,
 };
-use hesper_overlay::stream::{Stream, StreamError};
+use hesper_overlay::{
+    peer::Peer,
+    stream::{Stream, StreamError},
+};
+use hesper_proto::control::DialResponse;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -92,6 +96,16 @@ impl Mesh {
         survivors
     }
 
+    /// One stream of a dialer that keeps no rules, by a grant that is good so far.
+    async fn hostile(&self) -> Hostile {
+        let mallory = HostileNode::start(&self.mallory).await;
+        let honest = mallory.grant("echo").await;
+        let peer = mallory.connect_by(&honest).await;
+        let ask = Ask::from(&honest);
+        let stream = open(&peer, &ask).await.expect("a stream by a good grant");
+        Hostile { mallory, honest, peer, ask, stream }
+    }
+
     fn renewals(&self) -> usize {
         let dials = audited(&self.stack, "dial");
         dials.iter().filter(|e| e["renewal"] == true && e["outcome"] == "success").count()
@@ -100,6 +114,15 @@ impl Mesh {
     fn pairs(&self) -> f64 {
         self.stack.router_metric(0, "hesper_router_open_pairs")
     }
+}
+
+/// See [`Mesh::hostile`].
+struct Hostile {
+    mallory: HostileNode,
+    honest: DialResponse,
+    peer: Peer,
+    ask: Ask,
+    stream: Stream,
 }
 
 /// Talks until the stream ends; why it does.
@@ -127,18 +150,11 @@ fn a_stream_lives_as_long_as_its_grants_are_renewed() {
     survivors.go_on();
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let mallory = HostileNode::start(&mesh.mallory).await;
-        let honest = mallory.grant("echo").await;
-        let peer = mallory.connect_by(&honest).await;
-        let ask = Ask::from(&honest);
-        let mut stream = open(&peer, &ask).await.expect("a stream by a good grant");
+        let Hostile { mallory, honest, peer, ask, mut stream } = mesh.hostile().await;
         let talks = tokio::spawn(async move { until_cut(&mut stream).await });
-        let (at, error) = loop {
-            if let Some(end) = mesh.echo.end() {
-                break end;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let (at, error) = wait_for("the target has seen the end", GRANT + Stack::PATIENCE, || {
+            mesh.echo.end().ok_or_else(|| "the stream goes on".to_owned())
+        });
         let at = at.duration_since(SystemTime::UNIX_EPOCH).expect("a time");
         let late = at.saturating_sub(Duration::from_secs(honest.expires_at));
         println!("not renewed: cut {late:.2?} after the end of its grant");
@@ -184,11 +200,7 @@ fn a_dialer_that_does_not_listen_is_cut_by_its_host_and_its_router() {
     survivors.go_on();
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let mallory = HostileNode::start(&mesh.mallory).await;
-        let honest = mallory.grant("echo").await;
-        let peer = mallory.connect_by(&honest).await;
-        let ask = Ask::from(&honest);
-        let mut stream = open(&peer, &ask).await.expect("a stream by a good grant");
+        let Hostile { mallory, honest, peer, ask, mut stream } = mesh.hostile().await;
         let talks = tokio::spawn(async move { (until_cut(&mut stream).await, Instant::now()) });
         assert_eq!(mesh.pairs(), 2.0);
         let begun = Instant::now();
