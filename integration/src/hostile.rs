@@ -98,14 +98,14 @@ impl HostileNode {
     /// What the controller gives it for dialing a service, as it gives it to anybody.
     ///
     /// # Panics
-    /// When the controller refuses.
+    /// When the controller refuses, or says nothing.
     pub async fn grant(&self, service: &str) -> DialResponse {
         let mut client = node_control_client::NodeControlClient::new(self.control.channel());
         let mut request =
             tonic::Request::new(DialRequest { service: service.into(), ..DialRequest::default() });
         let session = self.node.tag().to_string().parse().expect("metadata");
         request.metadata_mut().insert(SESSION_METADATA, session);
-        client.dial(request).await.expect("a grant").into_inner()
+        timeout(PATIENCE, client.dial(request)).await.expect("an answer").expect("a grant").into_inner()
     }
 
     /// Shows a pass to the routers, as an honest node does before it dials.

@@ -18,7 +18,8 @@
 //! - [`hostile`]: a node that speaks the protocols and decides itself what it shows to whom.
 //! - [`Process`]: a running program. Ends with its guard. A test **fails** when one of ours logged at level ERROR or
 //!   panicked, unless [`Process::forgive`] said so; when a test fails, the last lines of its processes are printed.
-//! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps.
+//! - [`wait_until`], [`wait_for`]: the only way to wait. Conditions, never naps. A test that hangs all the same is ended, with the last
+//!   lines of its processes.
 //! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`;
 //!   [`search`]: words in packets and in the memory of a process.
 //! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`] (OpenTelemetry): the real peers. `cargo xtask test` installs them.
@@ -41,6 +42,7 @@ pub mod search;
 pub mod sockets;
 mod stack;
 mod wait;
+mod watchdog;
 
 pub use link::{Burst, Counters, Faults, Link, LinkCounters, Out, Packet, Tamper, Way};
 pub use netns::{Lan, Netns};

@@ -1,6 +1,6 @@
 //! A running program, its lines, and the rule that ours log no ERROR.
 
-use crate::{http, output::shown};
+use crate::{http, output::shown, watchdog};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader, Read},
@@ -42,6 +42,12 @@ struct Lines {
 impl Log {
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last lines.
+    fn last(&self) -> Vec<String> {
+        let lines = self.lines();
+        lines.all[lines.all.len().saturating_sub(TAIL)..].to_vec()
     }
 
     fn follow(self: &Arc<Self>, pipe: Option<impl Read + Send + 'static>) {
@@ -89,6 +95,8 @@ impl Process {
         let log = Arc::new(Log::default());
         log.follow(child.stdout.take());
         log.follow(child.stderr.take());
+        let tail = log.clone();
+        watchdog::started(child.id(), name, Box::new(move || tail.last()));
         Self { name: name.to_owned(), child, log, ours, forgiven: Vec::new() }
     }
 
@@ -189,6 +197,7 @@ impl Process {
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
+        watchdog::ended(self.child.id());
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.await_last_lines();
@@ -204,6 +213,7 @@ impl Process {
         let started = Instant::now();
         loop {
             if let Some(status) = self.ended() {
+                watchdog::ended(self.child.id());
                 self.await_last_lines();
                 return status;
             }
@@ -252,9 +262,7 @@ impl Drop for Process {
         self.kill();
         let faults = if self.ours { self.faults() } else { Vec::new() };
         if thread::panicking() || !faults.is_empty() {
-            let lines = self.lines();
-            println!("--- the last lines of {}:", self.name);
-            lines.iter().skip(lines.len().saturating_sub(TAIL)).for_each(|line| println!("{line}"));
+            println!("--- the last lines of {}:\n{}", self.name, self.log.last().join("\n"));
         }
         if !thread::panicking() {
             assert!(faults.is_empty(), "{} logged errors:\n{}", self.name, faults.join("\n"));

@@ -9,6 +9,7 @@ use crate::{
     Netns, Output, Process, binaries,
     netns::{command_in, enter},
     output::run,
+    watchdog::Watchdog,
 };
 use routers::Seat;
 use std::{
@@ -89,8 +90,9 @@ pub struct Stack {
     routers: Vec<Seat>,
     /// Further arguments of each router.
     router_arguments: Vec<String>,
-    // Last: the files outlive the processes.
+    // The files outlive the processes.
     directory: tempfile::TempDir,
+    _watchdog: Watchdog,
 }
 
 impl Stack {
@@ -154,6 +156,7 @@ impl Stack {
             routers,
             router_arguments: Vec::new(),
             directory,
+            _watchdog: Watchdog::start(),
         }
     }
 

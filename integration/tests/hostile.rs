@@ -178,6 +178,8 @@ fn floods(runtime: &Runtime, ground: &Ground, before: [u64; 3]) {
                 loop {
                     let _ = open_within(&peer, &ask, STREAM_PATIENCE).await;
                     (0..50).for_each(|_| renew(&peer, &ask));
+                    // On a lost connection nothing waits, and a task that never gives way cannot be ended.
+                    tokio::task::yield_now().await;
                 }
             });
             let (node, honest) = (node.clone(), honest.clone());
