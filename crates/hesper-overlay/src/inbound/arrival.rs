@@ -1,0 +1,73 @@
+//! A dial that was let in and waits for the hosting program's word, and how the word gets back to the dialer.
+
+use crate::{admission::code, frame, stream::Stream};
+use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
+use hesper_proto::overlay::DialResult;
+use quinn::{RecvStream, SendStream};
+use std::{io, time::Duration};
+use tokio::time::timeout;
+
+/// How long the answer to a dial may take to be written; it is the first thing on its stream.
+const RESULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A dial that was admitted and waits for the hosting program's word. Dropped, it is refused.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Who dials, as the handshake proved it.
+    pub dialer: IdentityId,
+    /// The dialed service.
+    pub service: ServiceId,
+    /// The dialed terminator.
+    pub terminator: TerminatorId,
+    /// What the dialer tells the program, JSON; empty = nothing.
+    pub app_data: String,
+    pub(super) stream: Stream,
+}
+
+impl Arrival {
+    /// Is it dialed for datagrams (see [`Stream::into_datagrams`])?
+    pub fn is_datagrams(&self) -> bool {
+        self.stream.is_datagrams()
+    }
+
+    /// Accepts the dial.
+    ///
+    /// # Errors
+    /// The dialer is gone, or its grant has just ended.
+    pub async fn accept(mut self) -> io::Result<Stream> {
+        answer(&mut self.stream, DialResult::default()).await?;
+        Ok(self.stream)
+    }
+
+    /// Refuses it, with a reason for the dialer.
+    pub async fn refuse(mut self, reason: &str) {
+        let result = DialResult { code: code::REFUSED.into(), message: reason.into() };
+        // A dialer that is gone needs no answer.
+        if answer(&mut self.stream, result).await.is_ok() {
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
+        }
+    }
+}
+
+async fn answer(stream: &mut (impl tokio::io::AsyncWrite + Unpin), result: DialResult) -> io::Result<()> {
+    match timeout(RESULT_DEADLINE, frame::write_message(stream, &result)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(frame::FrameError::Io(e))) => Err(e),
+        Ok(Err(e)) => Err(io::Error::other(e)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Rejects a dial whose stream was set up already.
+pub(super) async fn say_no(stream: &mut Stream, code: &str, message: &str) {
+    if answer(stream, DialResult { code: code.into(), message: message.into() }).await.is_ok() {
+        let _ = tokio::io::AsyncWriteExt::shutdown(stream).await;
+    }
+}
+
+/// Rejects a stream that has not come so far.
+pub(super) async fn refuse(mut send: SendStream, _recv: RecvStream, code: &str, message: &str) {
+    if answer(&mut send, DialResult { code: code.into(), message: message.into() }).await.is_ok() {
+        let _ = send.finish();
+    }
+}

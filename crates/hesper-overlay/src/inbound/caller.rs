@@ -1,0 +1,269 @@
+//! One connected dialing node: its streams, what each says it is, and the grants that let dials in.
+
+use super::{
+    Arrival, MAX_PEERS_OF_IDENTITY,
+    arrival::{refuse, say_no},
+    gate::StreamGuard,
+};
+use crate::{
+    admission::{Admission, Dialer, PeerId, Rejection, StreamId, code},
+    control::{self, Line},
+    datagram::Datagrams,
+    frame,
+    node::{Inner, unix_now},
+    path_keeper,
+    stream::{Stream, code as stream_code},
+    transport::{FIRST_STREAMS, MAX_STREAMS},
+};
+use hesper_model::id::{ServiceId, TerminatorId};
+use hesper_pki::token::{GrantClaims, TokenError, Verifier};
+use hesper_proto::overlay::{DialHeader, RenewGrant, StreamHeader, control_frame::Frame, stream_header};
+use quinn::{Connection, RecvStream, SendStream};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+
+/// Open streams of one identity, over all its connections; each is a file descriptor of a hosting tunneler.
+const MAX_STREAMS_OF_IDENTITY: usize = MAX_STREAMS as usize;
+/// Streams of one connection that have not yet said what they are, with up to [`MAX_HEADER`] each; the next ones wait.
+const MAX_OPENING: usize = 64;
+/// How long a new stream may take to say what it is.
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest first message of a stream: a grant and what the dialer tells the program.
+const MAX_HEADER: usize = frame::MAX_MESSAGE_LEN;
+
+/// A connected dialing node.
+pub(super) struct Caller {
+    node: Weak<Inner>,
+    connection: Connection,
+    datagrams: Datagrams,
+    line: Arc<Line>,
+    /// For the control stream, of which there is one.
+    queue: Mutex<Option<mpsc::Receiver<Frame>>>,
+    id: PeerId,
+    dialer: Dialer,
+    /// The grant that was verified last, with the keys that verified it. A dialer shows the same one for every stream until it is
+    /// renewed, and a signature costs more than the rest of opening a stream.
+    verified: Mutex<Option<Verified>>,
+    /// Held by each open stream.
+    live: Arc<()>,
+    /// Held by each open stream of all its connections.
+    of_identity: Arc<()>,
+    /// Dials and renewals that were rejected.
+    rejected: AtomicU64,
+    /// Streams that the dialer may have open now.
+    allowed: Mutex<u32>,
+}
+
+struct Verified {
+    by: Arc<Verifier>,
+    text: String,
+    claims: GrantClaims,
+}
+
+impl Caller {
+    /// `others`: connections that its identity has here besides; `of_identity` counts its streams.
+    pub(super) fn new(
+        node: &Arc<Inner>,
+        connection: Connection,
+        dialer: Dialer,
+        others: usize,
+        of_identity: Arc<()>,
+    ) -> Arc<Self> {
+        let id = PeerId(node.gate.next_id());
+        let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
+        let (line, queue) = Line::new(connection.clone(), node.memory.share(others));
+        tokio::spawn(path_keeper::keep(Arc::downgrade(node), line.clone(), false, Vec::new()));
+        datagrams.listen(line.clone());
+        Arc::new(Self {
+            node: Arc::downgrade(node),
+            connection,
+            datagrams,
+            line,
+            queue: Mutex::new(Some(queue)),
+            id,
+            dialer,
+            verified: Mutex::default(),
+            live: Arc::default(),
+            of_identity,
+            rejected: AtomicU64::new(0),
+            allowed: Mutex::new(FIRST_STREAMS),
+        })
+    }
+
+    /// Its streams, until the connection ends.
+    pub(super) async fn serve(self: Arc<Self>) {
+        let opening = Arc::new(Semaphore::new(MAX_OPENING));
+        let reason = loop {
+            let place = tokio::select! {
+                place = opening.clone().acquire_owned() => place,
+                reason = self.connection.closed() => break reason,
+            };
+            match self.connection.accept_bi().await {
+                Ok((send, recv)) => {
+                    tokio::spawn(self.clone().stream(send, recv, place.ok()));
+                }
+                Err(reason) => break reason,
+            }
+        };
+        tracing::debug!(peer = %self.dialer.id, %reason, "peer disconnected");
+        if let Some(node) = self.node.upgrade() {
+            node.gate.leave(self.id, &self.dialer.id);
+        }
+    }
+
+    /// The claims of a grant whose signature is good. Time, revocation and target are checked on every use, by [`Admission`].
+    fn claims(&self, node: &Inner, grant: &str, now: u64) -> Result<GrantClaims, TokenError> {
+        let by = node.verifier();
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = verified.as_ref().filter(|v| v.text == grant && Arc::ptr_eq(&v.by, &by)) {
+            return Ok(known.claims.clone());
+        }
+        let claims = Admission::verify(&by, grant, now, node.gate.frozen_clock(now))?;
+        *verified = Some(Verified { by, text: grant.to_owned(), claims: claims.clone() });
+        Ok(claims)
+    }
+
+    /// Something of this peer was rejected. The log is told of the first, the second, the fourth, …: a peer must not fill the disk. Returns
+    /// how many there have been.
+    fn worth_a_line(&self) -> Option<u64> {
+        let so_far = self.rejected.fetch_add(1, Relaxed) + 1;
+        so_far.is_power_of_two().then_some(so_far)
+    }
+
+    /// Lets the dialer open twice as many streams once it uses half of those it may, up to [`MAX_STREAMS`].
+    fn make_room(&self) {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *allowed < MAX_STREAMS && Arc::strong_count(&self.live) > *allowed as usize / 2 {
+            *allowed = (*allowed * 2).min(MAX_STREAMS);
+            self.connection.set_max_concurrent_bi_streams((*allowed).into());
+        }
+    }
+
+    async fn stream(
+        self: Arc<Self>,
+        mut send: SendStream,
+        mut recv: RecvStream,
+        opening: Option<OwnedSemaphorePermit>,
+    ) {
+        let header =
+            timeout(HEADER_DEADLINE, frame::read_message::<StreamHeader>(&mut recv, MAX_HEADER)).await;
+        drop(opening);
+        match header {
+            Ok(Ok(StreamHeader { header: Some(stream_header::Header::Dial(dial)) })) => {
+                self.dial(dial, send, recv).await;
+            }
+            Ok(Ok(StreamHeader { header: Some(stream_header::Header::Control(_)) })) => {
+                self.control(send, recv).await
+            }
+            Ok(Ok(StreamHeader { header: None })) => {
+                refuse(send, recv, code::PROTOCOL, "the stream's first message is not understood").await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.dialer.id, %error, "a stream began badly");
+                let _ = send.reset(stream_code::ABORTED);
+            }
+            Err(_) => {
+                let _ = send.reset(stream_code::ABORTED);
+            }
+        }
+    }
+
+    async fn dial(&self, dial: DialHeader, send: SendStream, recv: RecvStream) {
+        let Some(node) = self.node.upgrade() else { return };
+        // One is the gate's, one is of each connection.
+        if Arc::strong_count(&self.of_identity) > MAX_STREAMS_OF_IDENTITY + MAX_PEERS_OF_IDENTITY {
+            node.counters.refused_streams.fetch_add(1, Relaxed);
+            return refuse(send, recv, code::BUSY, "this identity has too many streams open here").await;
+        }
+        let id = StreamId(node.gate.next_id());
+        let (service, terminator) = (ServiceId::new(dial.service_id), TerminatorId::new(dial.terminator_id));
+        let guard =
+            StreamGuard { _live: [self.live.clone(), self.of_identity.clone()], gate: self.node.clone(), id };
+        self.make_room();
+        let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
+        let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
+        match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
+            Ok(listener) => {
+                let arrival = Arrival {
+                    dialer: self.dialer.id.clone(),
+                    service,
+                    terminator,
+                    app_data: dial.app_data,
+                    stream,
+                };
+                if let Err(full) = listener.try_send(arrival) {
+                    let (code, why) = match full {
+                        mpsc::error::TrySendError::Full(_) => (code::BUSY, "the hosting program is busy"),
+                        mpsc::error::TrySendError::Closed(_) => {
+                            (code::INVALID_TERMINATOR, "the hosting program has just left")
+                        }
+                    };
+                    let mut arrival = full.into_inner();
+                    say_no(&mut arrival.stream, code, why).await;
+                }
+            }
+            Err(rejection) => {
+                node.counters.rejected_streams.fetch_add(1, Relaxed);
+                let reason = crate::attach::chain(&rejection);
+                if let Some(so_far) = self.worth_a_line() {
+                    tracing::warn!(dialer = %self.dialer.id, %service, %terminator, %reason, so_far, "dial rejected");
+                }
+                say_no(&mut stream, rejection.code(), &reason).await;
+            }
+        }
+    }
+
+    /// Verifies outside the gate's lock.
+    fn admit(
+        &self,
+        node: &Inner,
+        id: StreamId,
+        target: (&ServiceId, &TerminatorId),
+        grant: &str,
+        stream: &Stream,
+    ) -> Result<mpsc::Sender<Arrival>, Rejection> {
+        let now = unix_now();
+        let claims = self.claims(node, grant, now)?;
+        let dialer = (self.id, &self.dialer);
+        let listener = node.gate.admit(now, (id, stream.handle()), dialer, target, (&claims, grant))?;
+        self.line.set_tag(claims.tag);
+        Ok(listener)
+    }
+
+    /// The connection's control stream: renewals, the dialer's path, and probes both ways.
+    async fn control(&self, send: SendStream, recv: RecvStream) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(queue) = queue else {
+            return refuse(send, recv, code::PROTOCOL, "a connection has one control stream").await;
+        };
+        tokio::spawn(control::write(self.line.clone(), send, queue));
+        control::read(&self.line, recv, |renewal| {
+            if let Some(node) = self.node.upgrade()
+                && let Err(rejection) = self.renew(&node, &renewal)
+            {
+                node.counters.rejected_renewals.fetch_add(1, Relaxed);
+                if let Some(so_far) = self.worth_a_line() {
+                    let reason = crate::attach::chain(&rejection);
+                    tracing::warn!(dialer = %self.dialer.id, service = renewal.service_id, %reason, so_far, "renewal rejected");
+                }
+            }
+        })
+        .await;
+    }
+
+    fn renew(&self, node: &Inner, renewal: &RenewGrant) -> Result<(), Rejection> {
+        let now = unix_now();
+        let claims = Admission::verify(&node.verifier(), &renewal.grant, now, node.gate.frozen_clock(now))?;
+        let target = (&ServiceId::new(&renewal.service_id), &TerminatorId::new(&renewal.terminator_id));
+        node.gate.renew(now, (self.id, &self.dialer), target, (claims, renewal.grant.clone()))
+    }
+}
