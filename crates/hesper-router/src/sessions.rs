@@ -269,11 +269,8 @@ impl Sessions {
         }
         self.metrics().pairs.set(table.open_pairs() as i64);
         drop(table);
-        // What the two might still tell each other does not come through any more, and the controller may not reach both.
-        for (a, b) in closed {
-            attached.tell(&[a], &gone_from_here(b));
-            attached.tell(&[b], &gone_from_here(a));
-        }
+        // The controller may not reach both.
+        attached.tell_apart(&closed);
         for (tag, others) in gone {
             if let Some(session) = attached.remove(tag) {
                 session.connection.close(close::REFUSED, b"the session was revoked");
@@ -291,10 +288,11 @@ impl Sessions {
         let mut attached = self.attached();
         attached.identities.sweep(Instant::now());
         let mut table = self.plane.table_mut();
-        table.expire(now);
+        let lapsed = table.expire(now);
         self.metrics().pairs.set(table.open_pairs() as i64);
         let outage = table.outage();
         drop(table);
+        attached.tell_apart(&lapsed);
         self.plane.forget_quotas(|tag| attached.sessions.contains_key(&tag));
         for session in attached.sessions.values().filter(|s| !outage.honours(s.exp, now)) {
             session.connection.close(close::REFUSED, b"the session token has expired");

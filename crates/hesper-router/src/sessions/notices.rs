@@ -75,6 +75,15 @@ impl Attached {
             session.send(notice.node.clone());
         }
     }
+
+    /// These pairs are closed: what the two might still tell each other does not come through any more. Other routers that had them
+    /// open close them by themselves.
+    pub(super) fn tell_apart(&self, pairs: &[(Tag, Tag)]) {
+        for (a, b) in pairs {
+            self.tell(&[*a], &gone_from_here(*b));
+            self.tell(&[*b], &gone_from_here(*a));
+        }
+    }
 }
 
 impl Session {

@@ -122,6 +122,10 @@ impl Model {
         self.passes.retain(|p| (p.id, p.by) != (pass.id, pass.by));
         self.passes.push(pass);
     }
+    /// Those with a pass, the smaller tag first.
+    fn pairs(&self) -> BTreeSet<(Tag, Tag)> {
+        self.passes.iter().map(|p| (t(p.a.min(p.b)), t(p.a.max(p.b)))).collect()
+    }
     fn honours(&self, exp: u64, now: u64) -> bool {
         self.outage.is_some_and(|outage| outage.honours(exp, now))
     }
@@ -221,10 +225,13 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
             }
         }
         Op::Expire => {
-            table.expire(*now);
-            let outage = model.outage.unwrap();
+            let (before, outage) = (model.pairs(), model.outage.unwrap());
+            let lapsed = table.expire(*now);
             model.passes.retain(|p| outage.honours(p.exp, *now));
             assert_eq!(table.passes.len(), model.passes.len());
+            let expected = &before - &model.pairs();
+            assert_eq!(lapsed.len(), expected.len(), "each once");
+            assert!(lapsed.iter().all(|(a, b)| expected.contains(&(*a.min(b), *a.max(b)))));
         }
         op => apply_to_links(op, table, model, *now, epoch),
     }

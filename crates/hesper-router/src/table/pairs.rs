@@ -158,14 +158,19 @@ impl Table {
         self.pairs.contains_key(&Pair::new(a, b))
     }
 
-    /// Forgets passes that are no longer honoured at `now`. [`Table::route`] does not depend on it.
-    pub(crate) fn expire(&mut self, now: u64) {
+    /// Forgets passes that are no longer honoured at `now`; [`Table::route`] does not depend on it. The pairs that have lapsed with
+    /// the last of theirs.
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<(Tag, Tag)> {
+        let mut lapsed = Vec::new();
         // What ends later is honoured longer, outage or not.
         while let Some((exp, key)) = self.by_expiry.first().cloned()
             && !self.outage.honours(exp, now)
         {
+            let pair = self.passes.get(&key).map(|pass| (pass.a, pass.b));
             self.close(&key);
+            lapsed.extend(pair.filter(|(a, b)| !self.is_open(*a, *b)));
         }
+        lapsed
     }
 
     /// Number of open pairs.

@@ -64,7 +64,10 @@ fn a_pair_lives_as_long_as_its_longest_pass() {
     assert_eq!(route(&t, 1_300), Route::Drop(DropReason::PairClosed));
     t.open(pass("p", A, B, 1_600)).unwrap();
     assert_eq!(route(&t, 1_599), Route::To(at(2)), "the same pass, renewed");
-    t.expire(1_600);
+    t.open(pass("s", B, A, 1_550)).unwrap();
+    assert_eq!(t.expire(1_599), [], "another pass still holds it");
+    assert_eq!(t.expire(1_600), [(A, B)]);
+    assert_eq!(t.expire(1_700), [], "said once");
     assert_eq!((t.open_pairs(), t.passes.len(), t.peers.len(), t.held.len()), (0, 0, 0, 0));
     assert_eq!(t.revoke_pass("p"), None);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     tap::Tap,
-    world::{Node, World, within},
+    world::{Node, World, now, within},
 };
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::{
@@ -190,6 +190,28 @@ async fn a_dialer_is_told_when_its_peer_is_gone() {
     assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == B), "{gone:?}");
     a.send(&b, "hello?").await;
     world.wait_for_drops("destination_not_attached", 1).await;
+}
+
+#[tokio::test]
+async fn both_are_told_when_the_last_pass_of_their_pair_lapses() {
+    let world = World::new().await;
+    let (mut a, mut b) = two(&world).await;
+    let pass = |id: &str, life: u64| PassClaims { exp: now() + life, ..world.pass(id, &a, &b) };
+    let passes = [world.sign(&pass("p", 3)), world.sign(&pass("q", 4))];
+    for pass in &passes {
+        assert!(a.present(pass).await.peer_attached);
+    }
+    for (node, other) in [(&mut a, B), (&mut b, A)] {
+        let gone = node.attach_mut().hear().await;
+        assert!(matches!(gone, Ok(from_router::Message::PeerGone(ref g)) if g.tag == other), "{gone:?}");
+    }
+    a.send(&b, "too late").await;
+    world.wait_for_drops("pair_closed", 1).await;
+    assert!(b.received_nothing());
+    // Nothing else was said: not when the first one lapsed, and not twice.
+    a.attach_mut().say(from_node::Message::Ping(Ping { nonce: 1 })).await;
+    let heard = a.attach_mut().hear().await;
+    assert!(matches!(heard, Ok(from_router::Message::Pong(_))), "{heard:?}");
 }
 
 #[tokio::test]
