@@ -7,8 +7,8 @@
 //! and no second one. Everything else is dropped and counted, and nobody who is not enrolled gets an answer.
 //!
 //! A packet's way, from the wire inwards:
-//! - `socket`: the UDP port; forwards within quinn's own read, without a task in between. `split` cuts merged batches,
-//!   `send` sends them on.
+//! - `socket`: the UDP port; forwards within quinn's own read, without a task in between. `split` cuts what the kernel merged, `join`
+//!   puts together what has one destination, `send` sends it on.
 //! - `judge`: forwarded, ours, or dropped (`drops`)? It asks `table` (who is where, which pairs are open), `replay` (is this
 //!   knock new?) and `issued` (is this connection id ours?). All of them are pure, as is `quota`: may this session send so much?
 //! - `incoming`: who knocks and proves itself is let in, within its `limits`: nodes `attach`, other routers open a `link`.
@@ -25,6 +25,7 @@ mod drops;
 mod home;
 mod incoming;
 mod issued;
+mod join;
 mod judge;
 mod limits;
 mod link;

@@ -1,12 +1,13 @@
 //! The router's one UDP port: shared by its own QUIC endpoint and by everything it forwards.
 //!
 //! quinn polls this socket. What is for the router is left in quinn's buffers; everything else is sent on within the same call,
-//! without a task, a queue or a copy in between. A full send buffer drops, and no ordinary fault is ever returned as an error:
+//! without a task or a queue in between. A full send buffer drops, and no ordinary fault is ever returned as an error:
 //! an `Err` from `poll_recv` would end the endpoint, one from `try_send` a connection.
 
 use crate::{
     drops::DropReason,
     issued::IssuedIds,
+    join::Joined,
     judge::{Judge, Verdict},
     plane::Plane,
     replay::ReplayFilter,
@@ -85,20 +86,6 @@ impl RouterSocket {
             issued: &self.issued,
             now: now_unix(),
         };
-        let mut any = false;
-        for (buf, meta) in bufs.iter_mut().zip(metas) {
-            let batch = Batch { bytes: &buf[..meta.len], stride: meta.stride, ecn: meta.ecn };
-            let mine = self.forward(&batch, meta.addr, &mut judge);
-            meta.len = keep(buf, &mine);
-            any |= meta.len > 0;
-        }
-        any
-    }
-
-    /// Sends on one buffer's datagrams and returns those that are for the router itself.
-    fn forward(&self, batch: &Batch<'_>, source: SocketAddr, judge: &mut Judge<'_>) -> Vec<Range<usize>> {
-        let mut mine = Vec::new();
-        let table = judge.table;
         let sender = Sender {
             metrics: &self.plane.metrics,
             max_segments: self.state.max_gso_segments(),
@@ -106,14 +93,53 @@ impl RouterSocket {
                 self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit))
             },
         };
-        let mut verdicts = judge.of(source);
-        for run in split::runs(batch.bytes, batch.stride, &mut verdicts) {
+        let (mut any, mut runs, mut open) = (false, Vec::new(), None::<Joined>);
+        for (index, meta) in metas.iter_mut().enumerate() {
+            let (before, rest) = bufs.split_at_mut(index);
+            let buf = &mut rest[0];
+            let batch = Batch { bytes: &buf[..meta.len], stride: meta.stride, ecn: meta.ecn };
+            runs.clear();
+            runs.extend(split::runs(batch.bytes, batch.stride, judge.of(meta.addr)));
+            if let [Run { key: Verdict::To(place), .. }] = runs[..] {
+                let bytes = self.within_rate(&runs[0], batch.stride, meta.addr, &table);
+                meta.len = 0;
+                let next = Joined::new(index, &Batch { bytes: &batch.bytes[bytes], ..batch }, place);
+                match &mut open {
+                    Some(open) if open.takes(&next, before[open.buffer].len(), sender.max_segments) => {
+                        before[open.buffer][open.len..][..next.len].copy_from_slice(&buf[..next.len]);
+                        open.len += next.len;
+                    }
+                    _ => send_joined(&sender, open.replace(next), before),
+                }
+                continue;
+            }
+            // In order: what is joined came first.
+            send_joined(&sender, open.take(), before);
+            let mine = self.forward(&sender, &batch, &runs, meta.addr, &table);
+            meta.len = keep(buf, &mine);
+            any |= meta.len > 0;
+        }
+        send_joined(&sender, open, bufs);
+        any
+    }
+
+    /// Sends on one buffer's runs and returns those that are for the router itself.
+    fn forward<S: Fn(&Transmit<'_>) -> io::Result<()>>(
+        &self,
+        sender: &Sender<'_, S>,
+        batch: &Batch<'_>,
+        runs: &[Run<Verdict>],
+        source: SocketAddr,
+        table: &Table,
+    ) -> Vec<Range<usize>> {
+        let mut mine = Vec::new();
+        for run in runs {
             match run.key {
                 Verdict::To(place) => {
-                    let bytes = self.within_rate(&run, batch.stride, source, table);
+                    let bytes = self.within_rate(run, batch.stride, source, table);
                     sender.run(&Batch { bytes: &batch.bytes[bytes], ..*batch }, place);
                 }
-                Verdict::Mine => mine.push(run.bytes),
+                Verdict::Mine => mine.push(run.bytes.clone()),
                 Verdict::Drop(reason) => self.plane.metrics.dropped(reason, run.datagrams),
             }
         }
@@ -137,6 +163,16 @@ impl RouterSocket {
         }
         self.plane.metrics.dropped(DropReason::RateLimited, run.datagrams - admitted);
         run.bytes.start..run.bytes.start + admitted * stride
+    }
+}
+
+fn send_joined<S: Fn(&Transmit<'_>) -> io::Result<()>>(
+    sender: &Sender<'_, S>,
+    joined: Option<Joined>,
+    bufs: &[IoSliceMut<'_>],
+) {
+    if let Some(joined) = joined {
+        sender.run(&joined.batch(&bufs[joined.buffer]), joined.to);
     }
 }
 
