@@ -4,6 +4,7 @@ use super::{
     Admin, administrator, authenticator_key, authenticator_name_key, by_certificate, make_authenticator,
     password::{self, Authenticator, Checked, InvalidPassword},
     session,
+    throttle::{End, Try, Wait},
 };
 use crate::{
     api::{Answer, ApiError, Call, Reply},
@@ -13,10 +14,7 @@ use hesper_model::{entity::Identity, entity::Kind, id::IdentityId};
 use hesper_observe::audit::{Event, Kind as AuditKind, Outcome};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, PoisonError},
-    time::Instant,
-};
+use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Deserialize)]
@@ -53,28 +51,34 @@ pub(crate) fn authenticate(state: Arc<State>, call: Call) -> Reply {
 }
 
 async fn by_password(state: &State, call: &Call, given: &Credentials) -> Result<Admin, ApiError> {
-    let wait = {
-        let throttle = state.auth.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        throttle.wait(&call.remote, &given.username, Instant::now())
-    };
-    if let Some(wait) = wait {
+    let attempt = Try::begin(&state.auth.throttle, &call.remote, &given.username).map_err(|wait| {
+        let (why, wait) = match wait {
+            Wait::Failed(wait) => ("too many failed logins", wait),
+            Wait::Turn(wait) => ("too many logins at once", wait),
+        };
         let seconds = wait.as_secs().max(1);
-        return Err(ApiError::too_many(format!("too many failed logins: try again in {seconds} s"), seconds));
-    }
-    let checked =
-        password::check(state, &given.username, &given.password).await.map_err(|e| ApiError::internal(&e))?;
-    let mut throttle = state.auth.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        ApiError::too_many(format!("{why}: try again in {seconds} s"), seconds)
+    })?;
+    let checked = match password::check(state, &given.username, &given.password).await {
+        Ok(checked) => checked,
+        Err(error) => {
+            attempt.end(End::Untried);
+            return Err(ApiError::internal(&error));
+        }
+    };
     match checked {
         Checked::Right(id) => {
-            throttle.succeeded(&call.remote, &given.username);
-            drop(throttle);
+            attempt.end(End::Succeeded);
             administrator(state, &id)
         }
         Checked::Wrong => {
-            throttle.failed(&call.remote, &given.username, Instant::now());
+            attempt.end(End::Failed);
             Err(ApiError::unauthorized("wrong username or password"))
         }
-        Checked::Busy => Err(ApiError::too_many("too many logins at once: try again in a few seconds", 5)),
+        Checked::Busy => {
+            attempt.end(End::Untried);
+            Err(ApiError::too_many("too many logins at once: try again in a few seconds", 5))
+        }
     }
 }
 

@@ -170,6 +170,19 @@ async fn too_many_wrong_passwords_have_to_wait() {
 }
 
 #[tokio::test]
+async fn wrong_passwords_at_once_are_no_more_than_one_after_the_other() {
+    let h = Harness::start().await;
+    let url = h.url(&format!("{MANAGEMENT}/authenticate"));
+    let body = json!({ "username": ADMIN, "password": "guess" });
+    let guesses = (0..20).map(|_| h.client.post(&url).json(&body).send());
+    let answers = futures::future::join_all(guesses).await;
+    let statuses: Vec<_> = answers.into_iter().map(|a| a.expect("answer").status()).collect();
+    let tried = statuses.iter().filter(|s| **s == StatusCode::UNAUTHORIZED).count();
+    let told_to_wait = statuses.iter().filter(|s| **s == StatusCode::TOO_MANY_REQUESTS).count();
+    assert!(tried <= 5 && tried + told_to_wait == 20, "{statuses:?}");
+}
+
+#[tokio::test]
 async fn open_routes_answer_everybody_and_unknown_ones_say_so() {
     let h = Harness::start().await;
     for path in [
