@@ -9,6 +9,8 @@
 
 use crate::{
     control::{self, Line},
+    memory::{Memory, Queued},
+    node::Inner,
     stream::{Stream, StreamError, StreamHandle},
 };
 use bytes::Bytes;
@@ -29,7 +31,8 @@ use tokio::sync::Notify;
 
 /// Payloads that may wait for the reader of one flow: what a burst of one client brings while its reader is scheduled.
 pub const FLOW_QUEUE: usize = 256;
-/// What all flows of one connection may hold unread, in bytes: the promise about memory per peer.
+/// What all flows of one connection may hold unread, in bytes: the promise about memory per peer. Less while the node's
+/// [`memory`](crate::memory) is short.
 pub const CONNECTION_QUEUE: usize = 4 << 20;
 /// What keeping one payload costs beside its bytes.
 const OVERHEAD: usize = 64;
@@ -41,7 +44,7 @@ pub enum Dropped {
     NoFlow,
     /// It does not begin with a stream's id.
     Malformed,
-    /// The reader of its flow is too slow, or those of all flows together.
+    /// The reader of its flow is too slow, or those of all flows together, of its connection or of the node.
     QueueFull,
 }
 
@@ -98,11 +101,14 @@ const fn id_len(flow: u64) -> usize {
     }
 }
 
-/// The flows of one connection and what waits for their readers. Plain; bounded by [`FLOW_QUEUE`] and [`CONNECTION_QUEUE`].
+/// The flows of one connection and what waits for their readers. Plain; bounded by [`FLOW_QUEUE`], [`CONNECTION_QUEUE`], and what the node
+/// has left.
 #[derive(Debug, Default)]
 pub struct Demux {
     flows: HashMap<u64, Queue>,
     bytes: usize,
+    /// Of the node's memory, for `bytes`.
+    queued: Queued,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +118,11 @@ struct Queue {
 }
 
 impl Demux {
+    /// No flows yet; what waits comes out of this memory.
+    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+        Self { queued: Queued::of(memory), ..Self::default() }
+    }
+
     /// From now on payloads of this flow are kept.
     pub fn open(&mut self, flow: u64) {
         self.flows.entry(flow).or_default();
@@ -120,7 +131,12 @@ impl Demux {
     /// The flow is over; what waits is forgotten.
     pub fn close(&mut self, flow: u64) {
         let queue = self.flows.remove(&flow).unwrap_or_default();
-        self.bytes -= queue.waiting.iter().map(|p| cost(p)).sum::<usize>();
+        self.forget(queue.waiting.iter().map(|p| cost(p)).sum());
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.queued.hold(self.bytes as u64);
     }
 
     /// Something arrived. Returns the flow whose reader is to be woken.
@@ -130,11 +146,13 @@ impl Demux {
     pub fn deliver(&mut self, datagram: &[u8]) -> Result<u64, Dropped> {
         let (flow, payload) = decode(datagram).ok_or(Dropped::Malformed)?;
         let queue = self.flows.get_mut(&flow).ok_or(Dropped::NoFlow)?;
-        if queue.waiting.len() >= FLOW_QUEUE || self.bytes + cost(payload) > CONNECTION_QUEUE {
+        let bytes = self.bytes + cost(payload);
+        let full = queue.waiting.len() >= FLOW_QUEUE || bytes > CONNECTION_QUEUE;
+        if full || !self.queued.hold(bytes as u64) {
             queue.dropped += 1;
             return Err(Dropped::QueueFull);
         }
-        self.bytes += cost(payload);
+        self.bytes = bytes;
         // A copy: what arrived is a piece of a buffer of many packets, which must not live as long as the slowest reader.
         queue.waiting.push_back(Bytes::copy_from_slice(payload));
         Ok(flow)
@@ -143,7 +161,7 @@ impl Demux {
     /// The flow's oldest payload.
     pub fn take(&mut self, flow: u64) -> Option<Bytes> {
         let payload = self.flows.get_mut(&flow)?.waiting.pop_front()?;
-        self.bytes -= cost(&payload);
+        self.forget(cost(&payload));
         Some(payload)
     }
 
@@ -165,10 +183,8 @@ pub(crate) struct Datagrams {
     reading: AtomicBool,
 }
 
-#[derive(Default)]
 struct Shared(Mutex<State>);
 
-#[derive(Default)]
 struct State {
     demux: Demux,
     readers: HashMap<u64, Arc<Notify>>,
@@ -187,8 +203,14 @@ impl fmt::Debug for Datagrams {
 }
 
 impl Datagrams {
-    pub(crate) fn new(connection: Connection, counters: Arc<DatagramCounters>) -> Self {
-        Self { connection, shared: Arc::default(), counters, reading: AtomicBool::new(false) }
+    pub(crate) fn new(connection: Connection, node: &Inner) -> Self {
+        let state = State { demux: Demux::new(&node.memory), readers: HashMap::new() };
+        Self {
+            connection,
+            shared: Arc::new(Shared(Mutex::new(state))),
+            counters: node.counters.datagrams.clone(),
+            reading: AtomicBool::new(false),
+        }
     }
 
     /// Keeps what arrives for this stream's flow. Before the other side may send, so before the dial or its answer.

@@ -1,6 +1,7 @@
 //! The plain part: ids on the wire, queues and their bounds.
 
 use super::*;
+use crate::memory::{BLOCK, COMMON};
 use proptest::prelude::*;
 
 #[test]
@@ -64,6 +65,32 @@ fn a_flood_is_bounded_by_flow_and_by_connection() {
     assert_eq!(demux.deliver(&encode(999, &payload)), Err(Dropped::QueueFull));
     (0..1000).for_each(|flow| demux.close(flow));
     assert_eq!((demux.bytes, demux.flows.len()), (0, 0));
+}
+
+#[test]
+fn what_waits_on_all_connections_of_a_node_is_bounded_too() {
+    let memory = Arc::new(Memory::default());
+    let payload = encode(0, &[0; 1200]);
+    let mut demuxes = Vec::new();
+    let mut held = 0;
+    // More than the common amount, if each got all that one connection may hold.
+    for _ in 0..2 * COMMON / CONNECTION_QUEUE as u64 {
+        let mut demux = Demux::new(&memory);
+        (0..20).for_each(|flow| demux.open(flow));
+        for flow in 0..20 {
+            let payload = encode(flow, &[0; 1200]);
+            while demux.deliver(&payload).is_ok() {}
+        }
+        assert!(demux.bytes as u64 > BLOCK / 2, "each has room for a burst");
+        held += demux.bytes as u64;
+        demuxes.push(demux);
+    }
+    assert!(held <= COMMON + demuxes.len() as u64 * BLOCK, "{held}");
+    let last = demuxes.last_mut().unwrap();
+    assert_eq!(last.deliver(&payload), Err(Dropped::QueueFull));
+    assert!(last.dropped(0) > 0, "and counted");
+    demuxes.drain(..demuxes.len() - 1);
+    assert_eq!(demuxes[0].deliver(&payload), Ok(0), "room again when others have gone");
 }
 
 proptest! {

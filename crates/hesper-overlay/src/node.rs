@@ -205,9 +205,9 @@ impl Inner {
 
 pub(crate) fn server_config(
     credentials: &SharedCredentials,
-    wide_streams: bool,
+    ample: bool,
 ) -> Result<ServerConfig, NoInitialCipherSuite> {
-    let narrow = transport::narrow(transport::peer_transport(), wide_streams);
+    let narrow = transport::narrow(transport::peer_transport(), ample);
     transport::server_config(tls::peer_server(credentials.clone()), narrow, false)
 }
 

@@ -136,7 +136,7 @@ impl Peer {
         Ok(Self(Arc::new(Shared {
             id: id.clone(),
             tag,
-            datagrams: Datagrams::new(connection.clone(), node.counters.datagrams.clone()),
+            datagrams: Datagrams::new(connection.clone(), node),
             line,
             live: Arc::default(),
             last_used: Mutex::new(Instant::now()),

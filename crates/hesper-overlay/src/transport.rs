@@ -4,7 +4,11 @@
 //! tokens (behind a router every peer has the same address), migration between nodes (the path is chosen below QUIC), the greased
 //! fixed bit (routers drop what has it cleared), other versions than 1; and datagrams except between nodes, where they carry UDP.
 
-use crate::{cid::TagGenerator, congestion::Roomy, memory::LEAST};
+use crate::{
+    cid::TagGenerator,
+    congestion::Roomy,
+    memory::{BLOCK, LEAST},
+};
 use hesper_model::id::Tag;
 use quinn::{
     ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
@@ -73,10 +77,14 @@ pub fn peer_transport() -> TransportConfig {
 }
 
 /// As a connection of a node begins: its windows are as narrow as they come, and widened when its share of the node's memory is known.
-/// The window of its streams stays as it is chosen here.
-pub(crate) fn narrow(mut t: TransportConfig, wide_streams: bool) -> TransportConfig {
-    let stream_window = if wide_streams { STREAM_WINDOW } else { LEAST };
-    t.stream_receive_window(stream_window.into()).receive_window(LEAST.into()).send_window(LEAST.into());
+/// The window of its streams and the buffers of its datagrams stay as they are chosen here.
+pub(crate) fn narrow(mut t: TransportConfig, ample: bool) -> TransportConfig {
+    t.receive_window(LEAST.into()).send_window(LEAST.into());
+    if !ample {
+        t.stream_receive_window(LEAST.into())
+            .datagram_receive_buffer_size(Some(BLOCK as usize))
+            .datagram_send_buffer_size(BLOCK as usize);
+    }
     t
 }
 

@@ -79,7 +79,7 @@ impl Caller {
         of_identity: Arc<()>,
     ) -> Arc<Self> {
         let id = PeerId(node.gate.next_id());
-        let datagrams = Datagrams::new(connection.clone(), node.counters.datagrams.clone());
+        let datagrams = Datagrams::new(connection.clone(), node);
         let (line, queue) = Line::new(connection.clone(), node.memory.share(others));
         tokio::spawn(path_keeper::keep(Arc::downgrade(node), line.clone(), false, Vec::new()));
         datagrams.listen(line.clone());
