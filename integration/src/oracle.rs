@@ -25,7 +25,7 @@ use crate::{Netns, Place};
 use pump::{receive, send};
 use std::{
     collections::HashMap,
-    fmt,
+    env, fmt,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -54,6 +54,12 @@ impl Plan {
     /// So many bytes each way, as fast as they go.
     pub fn bytes(each_way: u64) -> Self {
         Self { up: each_way, down: each_way, seed: 1, rate: None }
+    }
+
+    /// Half of `both_ways` each way, or of what `HESPER_FAILOVER_BYTES` asks for: for a long run by hand.
+    pub fn bytes_or_asked(both_ways: u64) -> Self {
+        let asked = env::var("HESPER_FAILOVER_BYTES").ok().and_then(|text| text.parse().ok());
+        Self::bytes(asked.unwrap_or(both_ways) / 2)
     }
 
     /// Bytes each way until [`Transfer::stop`].

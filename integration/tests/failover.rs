@@ -5,7 +5,6 @@
 
 use hesper_integration::{Oracle, Plan, Process, Report, Stack, StackOptions, Tamper, Transfer, wait_until};
 use std::{
-    env,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -200,8 +199,7 @@ fn tell(what: &str, report: &Report) {
 #[test]
 fn routers_killed_in_turn_cost_no_byte_and_no_dial() {
     let mut mesh = Mesh::start(StackOptions::default());
-    let bytes = env::var("HESPER_FAILOVER_BYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(BYTES);
-    let bulk = mesh.transfer(Plan::bytes(bytes / 2).seed(1));
+    let bulk = mesh.transfer(Plan::bytes_or_asked(BYTES).seed(1));
     let light = mesh.transfer(Plan::until_stopped().rate(RATE).seed(2));
     let chatter = mesh.chatter();
     let (begun, mut kills) = (Instant::now(), 0);
