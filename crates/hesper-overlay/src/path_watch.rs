@@ -23,8 +23,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(175);
 const MAX_RTT: Duration = Duration::from_secs(1);
 /// Each question in vain doubles the patience, up to this.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a suspected peer may take to prove itself beyond two round trips (a router also suspects those whose identity has begun another
-/// session elsewhere), and how often we must have looked meanwhile: this process may have stood still itself.
+/// How long a suspected peer may take to prove itself beyond two round trips (a router may be wrong, or lie), and how often we must have
+/// looked meanwhile: this process may have stood still itself.
 const PROOF: Duration = Duration::from_millis(700);
 const PROOF_LOOKS: u32 = 5;
 /// A peer that has been silent for so long in spite of so many sends is taken for dead.

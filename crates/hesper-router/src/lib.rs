@@ -15,12 +15,14 @@
 //!   `admission` checks session tokens and passes, `revoked` knows what was taken back.
 //! - `links`: whom links are kept with, and when one is down; `link` is the conversation, and connects.
 //! - `control`: the controller's word, kept in `standing` for a start without it; `outage` says what holds meanwhile.
-//! - `sessions`: what these share, and which of them have fallen into `silence`; `plane` is the part of it that forwarding reads.
+//! - `sessions`: what these share, which of them have fallen into `silence`, and which are in `doubt` since their identity came
+//!   anew; `plane` is the part of it that forwarding reads.
 //! - `run` starts and stops it all; `home` is the directory with the router's identity.
 
 mod admission;
 mod attach;
 mod control;
+mod doubt;
 mod drops;
 mod home;
 mod incoming;

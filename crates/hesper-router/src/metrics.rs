@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     pub(crate) receive_faults: Counter,
     pub(crate) sessions: Gauge,
     pub(crate) silent: Counter,
+    pub(crate) restarted: Counter,
     pub(crate) links: Gauge,
     pub(crate) pairs: Gauge,
     pub(crate) connected: Gauge,
@@ -94,6 +95,10 @@ impl Metrics {
             sessions: registry.gauge("router_sessions", "Attached sessions"),
             silent: registry
                 .counter("router_sessions_silent", "Sessions detached because nothing was heard of them"),
+            restarted: registry.counter(
+                "router_sessions_restarted",
+                "Sessions that did not answer after their identity had attached as another one",
+            ),
             links: registry.gauge("router_links", "Links to other routers that are up"),
             pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
             connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),

@@ -2,6 +2,7 @@
 
 use crate::{
     control::Control,
+    doubt,
     home::RouterHome,
     incoming,
     issued::{Generator, IssuedIds},
@@ -321,12 +322,15 @@ impl Port {
 }
 
 async fn keep_house(sessions: Arc<Sessions>) {
-    let (mut follow, mut sweep) = (interval(LOOK), interval(SWEEP_INTERVAL));
-    for timer in [&mut follow, &mut sweep] {
+    let (mut follow, mut sweep, mut doubts) =
+        (interval(LOOK), interval(SWEEP_INTERVAL), interval(doubt::LOOK));
+    for timer in [&mut follow, &mut sweep, &mut doubts] {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     loop {
         tokio::select! {
+            () = sessions.doubts_arise() => {}
+            _ = doubts.tick(), if sessions.is_doubting() => sessions.settle_doubts(),
             _ = follow.tick() => sessions.follow(),
             _ = sweep.tick() => sessions.sweep(now_unix()),
         }

@@ -3,12 +3,14 @@
 //! Lock order: `attached`, then the links, then `table`. The socket takes the table for reading while it forwards one batch; everybody else
 //! holds either lock for a few operations and never across an await.
 
+mod doubts;
 mod notices;
 mod passes;
 
 use crate::{
     admission::{self, Refusal},
     attach::Outbox,
+    doubt::Doubt,
     limits::{Identities, Limit},
     link::Links,
     metrics::Metrics,
@@ -23,17 +25,17 @@ use hesper_model::id::Tag;
 use hesper_overlay::transport::close;
 use hesper_pki::{credentials::PeerIdentity, token::SessionClaims};
 use hesper_proto::overlay::{Draining, from_router::Message};
-use notices::{gone_from_here, restarted};
+use notices::gone_from_here;
 pub(crate) use passes::Opened;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Sessions that one router carries.
 pub(crate) const MAX_SESSIONS: usize = 16_384;
@@ -56,12 +58,15 @@ struct Session {
     seen: Place,
     silence: Silence,
     quiet: bool,
+    doubt: Doubt,
     connection: quinn::Connection,
     outbox: Outbox,
 }
 
 struct Attached {
     sessions: HashMap<Tag, Session>,
+    /// Those that have been asked whether they are there.
+    doubted: BTreeSet<Tag>,
     identities: Identities,
     last_epoch: u64,
     revoked_passes: Revoked<String>,
@@ -92,6 +97,8 @@ pub(crate) struct Sessions {
     told: watch::Sender<u64>,
     /// Counts changes of what the controller is told (attached tags, links, draining).
     changed: watch::Sender<u64>,
+    /// A session is doubted.
+    doubts: Notify,
     draining: AtomicBool,
 }
 
@@ -111,6 +118,7 @@ impl Sessions {
             plane,
             attached: Mutex::new(Attached {
                 sessions: HashMap::new(),
+                doubted: BTreeSet::new(),
                 identities: Identities::default(),
                 last_epoch: 0,
                 revoked_passes: Revoked::new(remember_secs),
@@ -119,6 +127,7 @@ impl Sessions {
             }),
             told: watch::Sender::new(0),
             changed: watch::Sender::new(0),
+            doubts: Notify::new(),
             draining: AtomicBool::new(false),
         }
     }
@@ -215,6 +224,7 @@ impl Sessions {
             seen,
             silence: Silence::default(),
             quiet: false,
+            doubt: Doubt::default(),
             connection,
             outbox,
         };
@@ -223,9 +233,8 @@ impl Sessions {
         }
         self.plane.table_mut().attach(tag, epoch, seen);
         self.metrics().sessions.set(attached.sessions.len() as i64);
-        for tag in older {
-            let others = self.plane.table().others(tag);
-            self.tell_others(&attached, &others, &restarted(tag));
+        if attached.doubt(&older) {
+            self.doubts.notify_one();
         }
         drop(attached);
         self.bump();

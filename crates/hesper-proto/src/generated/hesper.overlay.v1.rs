@@ -77,6 +77,7 @@ pub struct PassResult {
     #[prost(bool, tag = "3")]
     pub peer_attached: bool,
 }
+/// The answer to a ping. Without one it says nothing: a router wants to see whether QUIC acknowledges it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pong {
     #[prost(uint64, tag = "1")]
@@ -97,8 +98,8 @@ pub struct PeerGone {
     #[prost(bytes = "vec", tag = "1")]
     pub tag: ::prost::alloc::vec::Vec<u8>,
 }
-/// The identity behind a tag that this session has an open pair with has attached here as another session: what held the
-/// tag may be dead. A hint, to be proven end to end.
+/// The identity behind a tag that this session has an open pair with has attached here as another session, and what held the
+/// tag does not answer. A hint, to be proven end to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PeerRestarted {
     #[prost(bytes = "vec", tag = "1")]

@@ -133,6 +133,28 @@ async fn who_is_killed_is_missed_before_quic_misses_it() {
 }
 
 #[tokio::test]
+async fn sessions_of_one_identity_live_side_by_side_and_only_the_one_that_died_is_told_of() {
+    let world = World::new().await;
+    let mut a = world.attached("a", b"dialer-a").await;
+    let mut sessions = Vec::new();
+    for i in 0..8u64 {
+        let b = world.attached("b", &i.to_be_bytes()).await;
+        let pass = world.sign(&world.pass(&i.to_string(), &a, &b));
+        assert!(a.present(&pass).await.peer_attached);
+        sessions.push(b);
+    }
+    sessions[3].tap.kill();
+    sessions.push(world.attached("b", b"another!").await);
+    // The first that the dialer hears, after all those attaches.
+    let heard = a.attach_mut().hear().await;
+    let died = sessions[3].claims.tag.0;
+    assert!(matches!(heard, Ok(from_router::Message::PeerRestarted(ref r)) if r.tag == died), "{heard:?}");
+    assert_eq!(world.metric("hesper_router_sessions_restarted_total").await, 1);
+    let heard = a.attach_mut().hear().await;
+    assert!(matches!(heard, Ok(from_router::Message::PeerGone(ref g)) if g.tag == died), "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_revoked_session_goes_at_once_and_stays_out() {
     let mut world = World::new().await;
     let mut node = world.attached("one", TAG).await;

@@ -126,17 +126,24 @@ async fn a_revocation_ends_what_came_over_the_link_too() {
 }
 
 #[tokio::test]
-async fn peers_of_a_session_hear_when_its_identity_attaches_as_another_one() {
+async fn peers_of_a_session_that_died_hear_it_when_its_identity_attaches_as_another_one() {
     let (one, two, mut a, b) = apart().await;
     let mut c = two.attached("c", b"dialer-c").await;
     let local = PassClaims { paths: vec![vec![EdgeRouterId::new(OTHER)]], ..two.pass("q", &c, &b) };
     assert!(c.present(&two.sign(&local)).await.peer_attached);
+    b.tap.kill();
     let _restarted = two.attached("b", b"binder-2").await;
+    let _and_again = two.attached("b", b"binder-3").await;
     for (who, node) in [("over the link", &mut a), ("at the same router", &mut c)] {
         let heard = node.attach_mut().hear().await;
         assert!(
             matches!(heard, Ok(from_router::Message::PeerRestarted(ref r)) if r.tag == B),
             "{who}: {heard:?}"
+        );
+        let heard = node.attach_mut().hear().await;
+        assert!(
+            matches!(heard, Ok(from_router::Message::PeerGone(ref g)) if g.tag == B),
+            "{who}, a restart is told once: {heard:?}"
         );
     }
     drop((one, b));

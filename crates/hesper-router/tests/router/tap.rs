@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -27,6 +27,8 @@ pub(crate) struct Tap {
     raw: mpsc::UnboundedSender<Vec<u8>>,
     pub(crate) received: AtomicUsize,
     pub(crate) sent: Mutex<Vec<Vec<u8>>>,
+    /// Nothing of quinn's is sent or received any more.
+    dead: AtomicBool,
 }
 
 impl Tap {
@@ -35,7 +37,22 @@ impl Tap {
         let state = UdpSocketState::new((&socket).into()).unwrap();
         let (raw, arrived) = mpsc::unbounded_channel();
         let io = UdpSocket::from_std(socket).unwrap();
-        (Arc::new(Self { io, state, raw, received: AtomicUsize::new(0), sent: Mutex::default() }), arrived)
+        (
+            Arc::new(Self {
+                io,
+                state,
+                raw,
+                received: AtomicUsize::new(0),
+                sent: Mutex::default(),
+                dead: AtomicBool::new(false),
+            }),
+            arrived,
+        )
+    }
+
+    /// The node is killed without a word, as far as anybody can tell.
+    pub(crate) fn kill(&self) {
+        self.dead.store(true, Ordering::SeqCst);
     }
 
     /// Sends datagrams of one length with one call, so that they arrive merged.
@@ -50,6 +67,9 @@ impl Tap {
 
     /// Takes the raw datagrams out of a buffer.
     fn divert(&self, buf: &mut [u8], meta: &mut RecvMeta) {
+        if self.dead.load(Ordering::SeqCst) {
+            meta.len = 0;
+        }
         let mut kept = Vec::new();
         for datagram in buf[..meta.len].chunks(meta.stride.max(1)) {
             self.received.fetch_add(1, Ordering::SeqCst);
@@ -69,6 +89,9 @@ impl AsyncUdpSocket for Tap {
         Box::pin(Poller(self))
     }
     fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        if self.dead.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let datagrams = transmit.contents.chunks(transmit.segment_size.unwrap_or(usize::MAX));
         self.sent.lock().unwrap().extend(datagrams.map(<[u8]>::to_vec));
         self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit))
