@@ -1,7 +1,7 @@
 //! The hosting side: which nodes come in, which streams they may open, and how those end.
 //!
-//! Here: from a connection attempt to a connected node. [`caller`] serves the streams of one such node, [`gate`] keeps what all of
-//! them share: what is bound, and what is open. [`arrival`]: a dial that waits for the hosting program's word.
+//! Here: from a connection attempt to a connected node. `caller` serves the streams of one such node, `gate` keeps what all of
+//! them share: what is bound, and what is open. `arrival`: a dial that waits for the hosting program's word.
 
 mod arrival;
 mod caller;
