@@ -3,12 +3,22 @@
 //! A grant that is revoked stays in the ledger for a day after it would have expired, so that a binder or a router that was away when it
 //! was revoked, and honours what lapses meanwhile, is told when it is back.
 
-use super::paths::{Path, ends_of};
-use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId};
-use hesper_policy::{
-    Decision, Model, Request, Rule, decide,
-    routers::{self, Ends},
+mod entry;
+mod grant;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    entry::Revocation,
+    grant::{Grant, Reach},
+    judge::{Judged, Pair, judge, verdict},
 };
+
+use self::{entry::Entry, grant::Lease};
+use super::paths::Path;
+use hesper_model::id::{EdgeRouterId, IdentityId, Tag, TerminatorId};
+use hesper_policy::Model;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -24,107 +34,6 @@ const REVOKED_KEPT: u64 = 24 * 3600;
 /// Revoked grants remembered so; all of them fit into one message. What is revoked beyond that is remembered until its end.
 const REVOKED_MAX: usize = 16_384;
 
-/// What was granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Grant {
-    /// Id of the grant and of its pass.
-    pub(crate) id: String,
-    /// Who dials, what, and who hosts it.
-    pub(crate) pair: Pair,
-    /// The terminator dialed.
-    pub(crate) terminator: TerminatorId,
-    /// Session of the dialer.
-    pub(crate) dialer_tag: Tag,
-    /// Session of the binder.
-    pub(crate) binder_tag: Tag,
-    /// What its pass is good for.
-    pub(crate) reach: Reach,
-    /// When it ends, seconds since the epoch.
-    pub(crate) expires_at: u64,
-}
-
-/// What a pass is good for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// These ways; the first `told` were named to the dialer as those that work.
-    Paths {
-        /// Best first.
-        paths: Vec<Path>,
-        /// How many the dialer was told.
-        told: usize,
-    },
-    /// Unknown, because the controller that issued it is gone: any of these routers may carry it.
-    Anywhere(Arc<BTreeSet<EdgeRouterId>>),
-}
-
-impl Reach {
-    /// Every router that the pass may be known to.
-    fn routers(&self) -> BTreeSet<EdgeRouterId> {
-        match self {
-            Self::Paths { paths, .. } => paths.iter().flatten().cloned().collect(),
-            Self::Anywhere(routers) => routers.as_ref().clone(),
-        }
-    }
-
-    /// Routers that the pass uses for an end that policy does not give them to any more.
-    fn lost(&self, allowed: &Ends) -> BTreeSet<EdgeRouterId> {
-        let of_dialer = |id: &EdgeRouterId| allowed.dialer.contains(id);
-        let of_host = |id: &EdgeRouterId| allowed.host.contains(id);
-        match self {
-            Self::Paths { paths, .. } => {
-                let ends = || paths.iter().filter_map(ends_of);
-                let firsts = ends().map(|(first, _)| first).filter(|id| !of_dialer(id));
-                let lasts = ends().map(|(_, last)| last).filter(|id| !of_host(id));
-                firsts.chain(lasts).cloned().collect()
-            }
-            Self::Anywhere(routers) => {
-                routers.iter().filter(|id| !of_dialer(id) && !of_host(id)).cloned().collect()
-            }
-        }
-    }
-}
-
-/// What the decision about a grant depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Pair {
-    /// Who dials.
-    pub(crate) dialer: IdentityId,
-    /// What.
-    pub(crate) service: ServiceId,
-    /// Who hosts it.
-    pub(crate) binder: IdentityId,
-}
-
-/// May this dialer dial this service at this host now? The Dial decision, and the routers that policy gives to each end.
-///
-/// # Errors
-/// The decision that denies: Dial, Bind, or the routers.
-pub(crate) fn judge(model: &Model, pair: &Pair) -> Result<(Decision, Ends), Rule> {
-    let dial = decide(model, &Request::Dial { identity: &pair.dialer, service: &pair.service });
-    if !dial.is_allowed() {
-        return Err(dial.rule);
-    }
-    let bind = decide(model, &Request::Bind { identity: &pair.binder, service: &pair.service });
-    if !bind.is_allowed() {
-        return Err(bind.rule);
-    }
-    let ends = routers::ends(model, &pair.dialer, &pair.binder, &pair.service)?;
-    Ok((dial, ends))
-}
-
-/// A grant that ended before its time, wholly or at some routers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Revocation {
-    /// The grant.
-    pub(crate) id: String,
-    /// The rule that is missing now.
-    pub(crate) reason: String,
-    /// Sessions to tell: binder and dialer; none when only routers are concerned.
-    pub(crate) sessions: Vec<Tag>,
-    /// Routers to tell.
-    pub(crate) routers: BTreeSet<EdgeRouterId>,
-}
-
 /// No further grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Full {
@@ -134,19 +43,6 @@ pub(crate) enum Full {
     /// In total.
     #[error("the controller has {GRANTS_MAX} live grants already")]
     InTotal,
-}
-
-#[derive(Debug)]
-struct Entry {
-    grant: Grant,
-    /// How many were recorded before it, and itself.
-    number: u64,
-    /// Why it is revoked.
-    revoked: Option<String>,
-    /// Routers of its pass that must not carry it any more.
-    closed: BTreeSet<EdgeRouterId>,
-    /// Kept until then although it has expired.
-    kept_until: Option<u64>,
 }
 
 /// Grants and passes that are out.
@@ -167,15 +63,6 @@ pub(crate) struct Ledger {
     /// Entries that are kept beyond their end.
     kept: usize,
     refused: u64,
-}
-
-/// What a dialer renews: its grant for one terminator.
-type Lease = (Tag, TerminatorId);
-
-impl Grant {
-    fn lease(&self) -> Lease {
-        (self.dialer_tag, self.terminator.clone())
-    }
 }
 
 impl Ledger {
@@ -399,14 +286,6 @@ impl Ledger {
     }
 }
 
-/// What grants of a pair may still use, or why they end.
-pub(crate) type Judged = Result<Ends, String>;
-
-/// Decides a pair once for all of its grants.
-pub(crate) fn verdict(model: &Model, pair: &Pair) -> Judged {
-    judge(model, pair).map(|(_, ends)| ends).map_err(|rule| rule.to_string())
-}
-
 /// What may have to be decided again at one time.
 #[derive(Debug)]
 pub(crate) struct Round {
@@ -418,46 +297,3 @@ pub(crate) struct Round {
     /// Grants recorded later are none of it: they are decided when they are issued.
     pub(crate) until: u64,
 }
-
-impl Entry {
-    fn new(number: u64, grant: Grant) -> Self {
-        Self { number, grant, revoked: None, closed: BTreeSet::new(), kept_until: None }
-    }
-
-    /// When it is forgotten.
-    fn ends(&self) -> u64 {
-        self.kept_until.unwrap_or(self.grant.expires_at)
-    }
-
-    fn settle(&mut self, judged: &Judged) -> Option<Revocation> {
-        match judged {
-            Err(reason) => self.revoke(reason),
-            Ok(allowed) => self.keep_routers(allowed),
-        }
-    }
-
-    fn revoke(&mut self, reason: &str) -> Option<Revocation> {
-        self.revoked = Some(reason.to_owned());
-        let open: BTreeSet<_> = self.grant.reach.routers().difference(&self.closed).cloned().collect();
-        self.closed.extend(open.iter().cloned());
-        let mut sessions = vec![self.grant.binder_tag, self.grant.dialer_tag];
-        sessions.dedup();
-        Some(Revocation { id: self.grant.id.clone(), reason: reason.to_owned(), sessions, routers: open })
-    }
-
-    /// The pass ends at routers that policy does not give to its end any more. The grant lives on: policy still allows the dial,
-    /// and the dialer is sent to fetch a pass for other routers.
-    fn keep_routers(&mut self, allowed: &Ends) -> Option<Revocation> {
-        let lost: BTreeSet<_> =
-            self.grant.reach.lost(allowed).into_iter().filter(|r| !self.closed.contains(r)).collect();
-        if lost.is_empty() {
-            return None;
-        }
-        self.closed.extend(lost.iter().cloned());
-        let reason = "policy does not give its routers to it any more".to_owned();
-        Some(Revocation { id: self.grant.id.clone(), reason, sessions: Vec::new(), routers: lost })
-    }
-}
-
-#[cfg(test)]
-mod tests;

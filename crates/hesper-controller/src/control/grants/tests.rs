@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::testing::{Mesh, mesh};
+use hesper_model::id::ServiceId;
 use proptest::prelude::*;
 
 fn grant(id: &str, dialer: &str, routers: &[&str], expires_at: u64) -> Grant {

@@ -1,0 +1,73 @@
+//! What becomes of one grant: it lives, loses routers, or is revoked.
+
+use super::{grant::Grant, judge::Judged};
+use hesper_model::id::{EdgeRouterId, Tag};
+use hesper_policy::routers::Ends;
+use std::collections::BTreeSet;
+
+/// A grant that ended before its time, wholly or at some routers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    /// The grant.
+    pub(crate) id: String,
+    /// The rule that is missing now.
+    pub(crate) reason: String,
+    /// Sessions to tell: binder and dialer; none when only routers are concerned.
+    pub(crate) sessions: Vec<Tag>,
+    /// Routers to tell.
+    pub(crate) routers: BTreeSet<EdgeRouterId>,
+}
+
+/// A grant in the ledger, and what has become of it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) grant: Grant,
+    /// How many were recorded before it, and itself.
+    pub(super) number: u64,
+    /// Why it is revoked.
+    pub(super) revoked: Option<String>,
+    /// Routers of its pass that must not carry it any more.
+    pub(super) closed: BTreeSet<EdgeRouterId>,
+    /// Kept until then although it has expired.
+    pub(super) kept_until: Option<u64>,
+}
+
+impl Entry {
+    pub(super) fn new(number: u64, grant: Grant) -> Self {
+        Self { number, grant, revoked: None, closed: BTreeSet::new(), kept_until: None }
+    }
+
+    /// When it is forgotten.
+    pub(super) fn ends(&self) -> u64 {
+        self.kept_until.unwrap_or(self.grant.expires_at)
+    }
+
+    pub(super) fn settle(&mut self, judged: &Judged) -> Option<Revocation> {
+        match judged {
+            Err(reason) => self.revoke(reason),
+            Ok(allowed) => self.keep_routers(allowed),
+        }
+    }
+
+    pub(super) fn revoke(&mut self, reason: &str) -> Option<Revocation> {
+        self.revoked = Some(reason.to_owned());
+        let open: BTreeSet<_> = self.grant.reach.routers().difference(&self.closed).cloned().collect();
+        self.closed.extend(open.iter().cloned());
+        let mut sessions = vec![self.grant.binder_tag, self.grant.dialer_tag];
+        sessions.dedup();
+        Some(Revocation { id: self.grant.id.clone(), reason: reason.to_owned(), sessions, routers: open })
+    }
+
+    /// The pass ends at routers that policy does not give to its end any more. The grant lives on: policy still allows the dial,
+    /// and the dialer is sent to fetch a pass for other routers.
+    fn keep_routers(&mut self, allowed: &Ends) -> Option<Revocation> {
+        let lost: BTreeSet<_> =
+            self.grant.reach.lost(allowed).into_iter().filter(|r| !self.closed.contains(r)).collect();
+        if lost.is_empty() {
+            return None;
+        }
+        self.closed.extend(lost.iter().cloned());
+        let reason = "policy does not give its routers to it any more".to_owned();
+        Some(Revocation { id: self.grant.id.clone(), reason, sessions: Vec::new(), routers: lost })
+    }
+}
