@@ -1,97 +1,18 @@
-//! No stream without a grant that is fresh, whole, and for exactly this dialer, key, binder, service and terminator: ten thousand grants
-//! that are not are refused by a real binder, and every good one in between is accepted.
+//! Grants that are not for the stream they are shown for: what is altered, and over which connection they are sent.
 
+use crate::{
+    forge::{Forge, parts, text},
+    now,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hesper_integration::{
-    Process, Stack, free_port,
-    hostile::{Ask, HostileNode, open, renew},
-    http, wait_until,
-};
-use hesper_overlay::{
-    peer::{OpenError, Peer},
-    stream::StreamError,
-};
-use hesper_pki::token::{GrantClaims, Signer, Verifier};
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use ring::{hmac, signature::Ed25519KeyPair};
+use hesper_integration::hostile::Ask;
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use ring::hmac;
 use serde_json::{Map, Value, json};
-use std::{
-    fs, io,
-    net::{SocketAddr, TcpListener},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    runtime::Runtime,
-    task::JoinSet,
-    time::timeout,
-};
-
-const VARIANTS: usize = 10_000;
-/// Variants under way at once; a good grant after each such lot.
-const LOT: usize = 250;
-const PATIENCE: Duration = Stack::PATIENCE;
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs()
-}
-
-/// Signs whatever it is given with the controller's own key: what the claims say must count, not only who signed.
-struct Forge {
-    pair: Ed25519KeyPair,
-    stranger: Ed25519KeyPair,
-    kid: String,
-    public_key: [u8; 32],
-}
-
-impl Forge {
-    fn steal(key_file: &str) -> Self {
-        let signer = Signer::load(Path::new(key_file)).expect("the controller's key");
-        let pem = fs::read_to_string(key_file).expect("the key file");
-        let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-        let der = base64::engine::general_purpose::STANDARD.decode(base64).expect("base64");
-        let pair = Ed25519KeyPair::from_pkcs8(&der).expect("a key");
-        let random = ring::rand::SystemRandom::new();
-        let other = Ed25519KeyPair::generate_pkcs8(&random).expect("a key");
-        let stranger = Ed25519KeyPair::from_pkcs8(other.as_ref()).expect("a key");
-        Self { pair, stranger, kid: signer.kid().to_owned(), public_key: signer.public_key() }
-    }
-
-    fn header(&self) -> Map<String, Value> {
-        let header = json!({"alg": "EdDSA", "typ": "hesper-grant+jwt", "kid": self.kid});
-        header.as_object().cloned().expect("an object")
-    }
-
-    /// A compact JWS of these texts, whatever they are.
-    fn sign(&self, header: &str, claims: &str, with: &Ed25519KeyPair) -> String {
-        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let signature = URL_SAFE_NO_PAD.encode(with.sign(text.as_bytes()));
-        format!("{text}.{signature}")
-    }
-
-    fn grant(&self, claims: &Map<String, Value>) -> String {
-        self.sign(&text(&self.header()), &text(claims), &self.pair)
-    }
-}
-
-fn text(object: &Map<String, Value>) -> String {
-    serde_json::to_string(object).expect("JSON")
-}
-
-fn parts(token: &str) -> [String; 3] {
-    let parts: Vec<_> = token.split('.').map(str::to_owned).collect();
-    parts.try_into().expect("three parts")
-}
 
 /// Where a variant is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+pub(crate) enum Over {
     /// Mallory's connection to the binder of `first` and `second`.
     Own,
     /// Mallory's connection to the other binder.
@@ -100,29 +21,29 @@ enum Over {
     OtherDialer,
 }
 
-struct Variant {
-    what: String,
-    over: Over,
-    ask: Ask,
+pub(crate) struct Variant {
+    pub(crate) what: String,
+    pub(crate) over: Over,
+    pub(crate) ask: Ask,
 }
 
 /// Everything that variants are made from: honest grants of two dialers for three services at two binders.
-struct Material {
-    forge: Forge,
-    rng: StdRng,
+pub(crate) struct Material {
+    pub(crate) forge: Forge,
+    pub(crate) rng: StdRng,
     /// Mallory's, for `first` at the first binder: the one that is altered.
-    own: Ask,
-    claims: Map<String, Value>,
+    pub(crate) own: Ask,
+    pub(crate) claims: Map<String, Value>,
     /// Mallory's for `second` at the first binder.
-    second: Ask,
+    pub(crate) second: Ask,
     /// Mallory's for `third` at the other binder.
-    elsewhere: Ask,
+    pub(crate) elsewhere: Ask,
     /// Another dialer's for `first`.
-    others: Ask,
-    others_claims: Map<String, Value>,
-    elsewhere_claims: Map<String, Value>,
+    pub(crate) others: Ask,
+    pub(crate) others_claims: Map<String, Value>,
+    pub(crate) elsewhere_claims: Map<String, Value>,
     /// Tokens of other kinds, genuine.
-    foreign: Vec<(&'static str, String)>,
+    pub(crate) foreign: Vec<(&'static str, String)>,
 }
 
 /// Claims that a binder holds a grant against. `jti` names the grant and may be any; `tag` is where packets for the dialer go.
@@ -131,7 +52,7 @@ const BINDING: [&str; 5] = ["sub", "aud", "service", "terminator", "cnf"];
 const REQUIRED: [&str; 9] = ["jti", "sub", "aud", "service", "terminator", "tag", "cnf", "iat", "exp"];
 
 impl Material {
-    fn variant(&mut self, number: usize) -> Variant {
+    pub(crate) fn variant(&mut self, number: usize) -> Variant {
         let make = [
             Self::another_value,
             Self::a_value_slightly_altered,
@@ -150,7 +71,7 @@ impl Material {
         Variant { what, over, ask }
     }
 
-    fn signed(&self, claims: &Map<String, Value>) -> Ask {
+    pub(crate) fn signed(&self, claims: &Map<String, Value>) -> Ask {
         Ask { grant: self.forge.grant(claims), ..self.own.clone() }
     }
 
@@ -398,201 +319,4 @@ impl Material {
         };
         (format!("another shape: {} bytes", grant.len()), Over::Own, Ask { grant, ..self.own.clone() })
     }
-}
-
-/// Gives back what it is sent, on loopback; counts connections.
-fn echo(accepted: Arc<AtomicUsize>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
-    let address = listener.local_addr().expect("address");
-    thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            accepted.fetch_add(1, Relaxed);
-            thread::spawn(move || io::copy(&mut &connection, &mut &connection));
-        }
-    });
-    address
-}
-
-/// Two binders, two dialers, three services.
-struct World {
-    runtime: Runtime,
-    mallory: HostileNode,
-    alice: HostileNode,
-    accepted: Arc<AtomicUsize>,
-    /// Each with the address of its metrics.
-    binders: [(Process, String); 2],
-    stack: Stack,
-}
-
-impl World {
-    fn start() -> Self {
-        let (stack, accepted) = (Stack::separate(), Arc::default());
-        let files = ["binder", "elsewhere", "mallory", "alice"].map(|name| stack.enroll(name, &["any"]));
-        let target = echo(Arc::clone(&accepted));
-        for (service, host) in [("first", "@binder"), ("second", "@binder"), ("third", "@elsewhere")] {
-            stack.publish(service, target, host);
-            stack.allow("Dial", service, "#any");
-        }
-        let binders =
-            [("binder", &files[0], 2), ("elsewhere", &files[1], 1)].map(|(name, file, services)| {
-                let metrics = format!("127.0.0.1:{}", free_port());
-                let process = stack.tunnel(name, &["host", "-i", file, "--metrics", &metrics]);
-                let bound = || process.lines().iter().filter(|line| line.contains("service bound")).count();
-                wait_until("it hosts", PATIENCE, || bound() == services);
-                (process, format!("http://{metrics}/metrics"))
-            });
-        let runtime = Runtime::new().expect("a runtime");
-        let [mallory, alice] = [&files[2], &files[3]].map(|file| runtime.block_on(HostileNode::start(file)));
-        Self { runtime, mallory, alice, accepted, binders, stack }
-    }
-
-    /// What both binders say that they refused of this kind. Not every refusal is worth a line in the log.
-    fn refused(&self, what: &str) -> usize {
-        let counter = format!("hesper_node_refused_total{{what=\"{what}\"}} ");
-        let of = |url: &str| {
-            let told = http::get(url).expect("metrics").body;
-            told.lines().find_map(|line| line.strip_prefix(&counter)?.parse().ok()).unwrap_or(0)
-        };
-        self.binders.iter().map(|(_, url)| of(url)).sum()
-    }
-
-    fn material(&self) -> Material {
-        let forge = Forge::steal(&self.stack.path("controller/pki/tokens.key"));
-        let grant = |node: &HostileNode, service| self.runtime.block_on(node.grant(service));
-        let verifier = Verifier::new([(forge.kid.clone(), forge.public_key)]);
-        let claims = |ask: &Ask| {
-            let claims: GrantClaims = verifier.verify(&ask.grant, now()).expect("a grant");
-            serde_json::to_value(claims).expect("JSON").as_object().cloned().expect("an object")
-        };
-        let honest = grant(&self.mallory, "first");
-        let (own, others) = (Ask::from(&honest), Ask::from(&grant(&self.alice, "first")));
-        let elsewhere = Ask::from(&grant(&self.mallory, "third"));
-        let unused = self.stack.path("unused.jwt");
-        self.stack.cli(["create", "identity", "unused", "-o", &unused]).ok();
-        let foreign = vec![
-            ("pass", honest.pass),
-            ("session", self.mallory.session_token().to_owned()),
-            ("enrollment", fs::read_to_string(unused).expect("a token")),
-        ];
-        Material {
-            rng: StdRng::seed_from_u64(20_260_822),
-            claims: claims(&own),
-            others_claims: claims(&others),
-            elsewhere_claims: claims(&elsewhere),
-            second: Ask::from(&grant(&self.mallory, "second")),
-            forge,
-            own,
-            elsewhere,
-            others,
-            foreign,
-        }
-    }
-
-    fn peers(&self) -> [Peer; 3] {
-        [(&self.mallory, "first"), (&self.mallory, "third"), (&self.alice, "first")].map(|(node, service)| {
-            self.runtime.block_on(async { node.connect_by(&node.grant(service).await).await })
-        })
-    }
-}
-
-/// A stream opens and works.
-async fn works(peer: &Peer, ask: &Ask) {
-    let mut stream = open(peer, ask).await.expect("a good grant is accepted");
-    stream.write_all(b"good").await.expect("sent");
-    let mut back = [0; 4];
-    timeout(PATIENCE, stream.read_exact(&mut back)).await.expect("in time").expect("an echo");
-    assert_eq!(&back, b"good");
-}
-
-#[test]
-fn none_of_ten_thousand_grants_that_are_not_for_this_opens_a_stream() {
-    let world = World::start();
-    let (mut material, [own, elsewhere, others]) = (world.material(), world.peers());
-    let good = [
-        (&own, &material.own.clone()),
-        (&elsewhere, &material.elsewhere.clone()),
-        (&others, &material.others.clone()),
-    ]
-    .map(|(peer, ask)| (peer.clone(), ask.clone()));
-    // What the forge makes from honest claims is as good as the controller's: refusals below are for what was altered.
-    let mut renamed = material.claims.clone();
-    renamed.insert("jti".into(), "another".into());
-    let forged = material.signed(&renamed);
-    let mut opened = 0;
-    world.runtime.block_on(async {
-        works(&own, &forged).await;
-        opened += 1;
-        for lot in 0..VARIANTS.div_ceil(LOT) {
-            let mut asked = JoinSet::new();
-            for number in lot * LOT..VARIANTS.min((lot + 1) * LOT) {
-                let Variant { what, over, ask } = material.variant(number);
-                let honest = [&material.own, &material.second].contains(&&ask) && over == Over::Own;
-                assert!(!honest, "{what}: nothing was altered");
-                let peer = match over {
-                    Over::Own => own.clone(),
-                    Over::OtherBinder => elsewhere.clone(),
-                    Over::OtherDialer => others.clone(),
-                };
-                asked.spawn(async move {
-                    match open(&peer, &ask).await {
-                        Err(OpenError::Refused { code, .. }) => code,
-                        other => panic!("{what}: {other:?}"),
-                    }
-                });
-            }
-            for code in asked.join_all().await {
-                assert!(["INVALID_GRANT", "GRANT_EXPIRED", "INVALID_TERMINATOR"].contains(&&*code), "{code}");
-            }
-            for (peer, ask) in &good {
-                works(peer, ask).await;
-                opened += 1;
-            }
-        }
-    });
-    wait_until("every good stream has reached the target", PATIENCE, || {
-        world.accepted.load(Relaxed) >= opened
-    });
-    assert_eq!(world.accepted.load(Relaxed), opened, "nothing but the good ones reached the target");
-    wait_until("each is counted", PATIENCE, || world.refused("dial") >= VARIANTS);
-    assert_eq!(world.refused("dial"), VARIANTS);
-}
-
-#[test]
-fn a_renewal_that_is_not_for_this_stream_prolongs_nothing() {
-    let world = World::start();
-    let (mut material, [own, elsewhere, others]) = (world.material(), world.peers());
-    let short = |material: &Material, seconds: u64| {
-        let mut claims = material.claims.clone();
-        claims.insert("exp".into(), (now() + seconds).into());
-        material.signed(&claims)
-    };
-    world.runtime.block_on(async {
-        // Long enough to open all three, short enough to wait for.
-        let brief = short(&material, 6);
-        let mut ends = open(&own, &brief).await.expect("a stream");
-        let mut of_another = open(&others, &material.others).await.expect("a stream");
-        for number in 0..500 {
-            let Variant { over, ask, .. } = material.variant(number);
-            match over {
-                Over::Own => renew(&own, &ask),
-                Over::OtherBinder => renew(&elsewhere, &ask),
-                Over::OtherDialer => renew(&others, &ask),
-            }
-        }
-        // Another terminator's: a good grant, for other streams.
-        renew(&own, &material.second);
-        let end = timeout(PATIENCE, ends.read_u8()).await.expect("it ends").expect_err("by its grant");
-        let reason = end.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
-        assert!(matches!(reason, Some(StreamError::Expired)), "{end:?}");
-        wait_until("every bad renewal was seen", PATIENCE, || world.refused("renewal") == 500);
-        of_another.write_all(b"x").await.expect("open");
-        assert_eq!(timeout(PATIENCE, of_another.read_u8()).await.expect("in time").expect("an echo"), b'x');
-        // The same with a renewal that is good.
-        let mut goes_on = open(&own, &short(&material, 3)).await.expect("a stream");
-        renew(&own, &material.own);
-        let waited = timeout(Duration::from_secs(5), goes_on.read_u8()).await;
-        assert!(waited.is_err(), "it outlived its first grant: {waited:?}");
-        goes_on.write_all(b"y").await.expect("open");
-        assert_eq!(timeout(PATIENCE, goes_on.read_u8()).await.expect("in time").expect("an echo"), b'y');
-    });
 }
