@@ -7,6 +7,7 @@ use crate::{
     metrics::AttachOutcome,
     rate::Rate,
     sessions::{AdmitError, Opened, Sessions, now_unix},
+    table::Place,
 };
 use hesper_overlay::{
     frame::{FrameError, read_message, write_message},
@@ -85,10 +86,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Hears the first word of an identity that proved itself with its certificate, and attaches its session.
+    /// Hears the first word of an identity that proved itself from `place` with its certificate, and attaches its session.
     pub(crate) async fn attach(
         sessions: &Sessions,
         connection: Connection,
+        place: Place,
         peer: PeerIdentity,
     ) -> Result<Self, AttachError> {
         let (mut send, mut recv) = connection.accept_bi().await?;
@@ -98,12 +100,12 @@ impl Node {
         };
         let (outbox, notices) = mpsc::channel(OUTBOX);
         let admitted = sessions.check_session(&hello.session_token, &peer, now_unix()).and_then(|claims| {
-            let epoch = sessions.attach(&peer, &claims, &connection, outbox.clone())?;
+            let epoch = sessions.attach(&peer, &claims, place, &connection, outbox.clone())?;
             Ok((claims, epoch))
         });
         match admitted {
             Ok((claims, epoch)) => {
-                tracing::info!(identity = %claims.sub, tag = %claims.tag, address = %connection.remote_address(), "attached");
+                tracing::info!(identity = %claims.sub, tag = %claims.tag, address = %place.address, "attached");
                 let node = Self { connection, send, recv, peer, claims, epoch, outbox, notices };
                 Ok(node)
             }

@@ -6,6 +6,7 @@ use crate::{
     link::{self, Accepted, LinkError},
     metrics::AttachOutcome,
     sessions::{AdmitError, MAX_SESSIONS, Sessions},
+    table::Place,
 };
 use hesper_overlay::{
     cid::KNOCK_LEN,
@@ -109,6 +110,8 @@ fn outcome(entered: &Result<Entered, EnterError>) -> AttachOutcome {
 }
 
 async fn enter(sessions: &Sessions, incoming: Incoming) -> Result<Entered, EnterError> {
+    // Where the handshake is made from. QUIC may have followed a packet elsewhere by its end, which proves nothing.
+    let place = Place { address: incoming.remote_address(), local_ip: incoming.local_ip() };
     let connection = incoming.accept()?.await?;
     let peer = peer_of(&connection).ok_or(EnterError::Certificate)?;
     if let Err(error) = sessions.handshake(&peer) {
@@ -116,11 +119,11 @@ async fn enter(sessions: &Sessions, incoming: Incoming) -> Result<Entered, Enter
         return Err(EnterError::TooOften(peer.id, error));
     }
     if link::is_router(&peer) {
-        let accepted = Accepted::new(sessions, connection, &peer).await;
+        let accepted = Accepted::new(sessions, connection, place, &peer).await;
         return accepted.map(Entered::Router).map_err(|error| EnterError::Router(peer.id, error));
     }
     let id = peer.id.clone();
-    Node::attach(sessions, connection, peer)
+    Node::attach(sessions, connection, place, peer)
         .await
         .map(Entered::Node)
         .map_err(|error| EnterError::Node(id, error))

@@ -12,7 +12,7 @@ use crate::{
     links::{Beat, Heart, connects},
     rate::Rate,
     sessions::{Sessions, now_unix},
-    table::RouterIx,
+    table::{Place, RouterIx},
 };
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::{
@@ -119,16 +119,18 @@ pub(crate) fn is_router(peer: &PeerIdentity) -> bool {
 /// Another router that has connected and is wanted.
 pub(crate) struct Accepted {
     id: EdgeRouterId,
+    place: Place,
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
 }
 
 impl Accepted {
-    /// Hears the first word of a router that proved itself with its certificate, and answers.
+    /// Hears the first word of a router that proved itself from `place` with its certificate, and answers.
     pub(crate) async fn new(
         sessions: &Sessions,
         connection: Connection,
+        place: Place,
         peer: &PeerIdentity,
     ) -> Result<Self, LinkError> {
         let (mut send, mut recv) = connection.accept_bi().await?;
@@ -141,13 +143,14 @@ impl Accepted {
             return Err(LinkError::NotWanted(reason));
         }
         write_message(&mut send, &own).await?;
-        Ok(Self { id, connection, send, recv })
+        Ok(Self { id, place, connection, send, recv })
     }
 
     /// Keeps the link until it ends.
     pub(crate) async fn serve(self, sessions: &Sessions) {
-        let end = converse(sessions, &self.id, self.connection, self.send, self.recv).await;
-        tracing::info!(router = %self.id, error = &end as &dyn std::error::Error, "no link");
+        let Self { id, place, connection, send, recv } = self;
+        let end = converse(sessions, &id, place, connection, send, recv).await;
+        tracing::info!(router = %id, error = &end as &dyn std::error::Error, "no link");
     }
 }
 
@@ -182,6 +185,7 @@ async fn refuse(connection: &Connection, send: &mut SendStream, reason: &'static
 async fn converse(
     sessions: &Sessions,
     id: &EdgeRouterId,
+    place: Place,
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
@@ -189,11 +193,11 @@ async fn converse(
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let (passes, orders) = mpsc::channel(PASSES);
     let wire = Wire { connection: connection.clone(), passes, outbox: outbox.clone() };
-    let Some((ix, epoch)) = sessions.link_up(id, wire) else {
+    let Some((ix, epoch)) = sessions.link_up(id, place, wire) else {
         connection.close(close::REFUSED, b"no room");
         return LinkError::NoRoom;
     };
-    tracing::info!(router = %id, address = %connection.remote_address(), "link up");
+    tracing::info!(router = %id, address = %place.address, "link up");
     let link = Link {
         sessions,
         id,
@@ -277,7 +281,10 @@ impl Link<'_> {
             Message::Pass(pass) => return Ok(Some(Message::PassResult(self.take(&pass)))),
             Message::Ping(ping) => return Ok(Some(Message::Pong(Pong { nonce: ping.nonce }))),
             Message::PassResult(result) => self.answered(&result)?,
-            Message::Pong(_) => self.heart().heard(),
+            Message::Pong(pong) => {
+                self.heart().heard();
+                self.sessions.links().answered(self.ix, self.epoch, pong.nonce);
+            }
             Message::Draining(_) => {
                 tracing::info!(router = %self.id, "another router is draining");
                 self.sessions.plane().table_mut().link_draining(self.ix, self.epoch);

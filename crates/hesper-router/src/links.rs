@@ -2,7 +2,10 @@
 //!
 //! There is one link between any two routers that the controller names to each other; the one with the smaller id connects. A
 //! router that the controller no longer names keeps its link for a moment: it may only have lost its controller, and its link
-//! is well. What becomes of a link that is silent, and when the controller is told of round-trip times, is decided here too.
+//! is well. What becomes of a link that is silent, where the other router is (`whereabouts`), and when the controller is told of
+//! round-trip times, is decided here too.
+
+pub(crate) mod whereabouts;
 
 use hesper_model::id::{EdgeRouterId, Tag};
 use serde::{Deserialize, Serialize};

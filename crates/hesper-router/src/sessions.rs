@@ -196,11 +196,13 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// Attaches a session of `peer` whose token was checked; whoever held its tag before is closed. Returns its epoch.
+    /// Attaches a session of `peer`, which has shaken hands from `seen` and whose token was checked; whoever held its tag before is
+    /// closed. Returns its epoch.
     pub(crate) fn attach(
         &self,
         peer: &PeerIdentity,
         claims: &SessionClaims,
+        seen: Place,
         connection: &quinn::Connection,
         outbox: Outbox,
     ) -> Result<u64, AdmitError> {
@@ -216,7 +218,7 @@ impl Sessions {
         let older = attached.identities.attach(&identity, tag, Instant::now())?;
         attached.last_epoch += 1;
         let epoch = attached.last_epoch;
-        let (seen, exp, connection) = (place_of(connection), claims.exp, connection.clone());
+        let (exp, connection) = (claims.exp, connection.clone());
         let session = Session {
             epoch,
             exp,

@@ -171,12 +171,15 @@ impl Table {
         self.take_address(Source::Session(tag), place);
     }
 
-    /// The session's attach connection is now seen at `place`. False: nothing changed, or it is no longer that session.
+    /// The session's attach connection is now seen at `place`, which it has not proven: it does not take the address of a link. False:
+    /// nothing changed, or it is no longer that session.
     pub(crate) fn moved(&mut self, tag: Tag, epoch: u64, place: Place) -> bool {
         match self.sessions.get(&tag) {
             Some(s) if s.epoch == epoch && s.place != Some(place) => {
                 self.release_address(Source::Session(tag));
-                self.take_address(Source::Session(tag), place);
+                if !matches!(self.by_address.get(&place.address), Some(Source::Link(_))) {
+                    self.take_address(Source::Session(tag), place);
+                }
                 true
             }
             _ => false,

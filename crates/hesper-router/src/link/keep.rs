@@ -3,7 +3,7 @@
 use super::{LinkError, MAX_MESSAGE, converse, hello};
 use crate::{
     links::Peer,
-    sessions::{Sessions, now_unix},
+    sessions::{Sessions, now_unix, place_of},
 };
 use hesper_client::backoff::Backoff;
 use hesper_model::id::EdgeRouterId;
@@ -120,7 +120,9 @@ impl Linker {
         };
         match connected.await {
             Ok((connection, send, recv)) => {
-                converse(&self.sessions, &target.id, connection, send, recv).await
+                // A side that connects stays with the address that it has chosen.
+                let place = place_of(&connection);
+                converse(&self.sessions, &target.id, place, connection, send, recv).await
             }
             Err(error) => error,
         }

@@ -2,7 +2,10 @@
 
 use super::{Handed, RESERVED, Wire};
 use crate::{
-    links::{Peer, Peers},
+    links::{
+        Peer, Peers,
+        whereabouts::{Finding, Sight, Whereabouts},
+    },
     metrics::Metrics,
     plane::Plane,
     sessions::place_of,
@@ -10,7 +13,7 @@ use crate::{
 };
 use hesper_model::id::EdgeRouterId;
 use hesper_overlay::transport::close;
-use hesper_proto::overlay::{Draining, LinkMessage, link_message::Message};
+use hesper_proto::overlay::{Draining, LinkMessage, Ping, link_message::Message};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,8 +25,7 @@ use tokio::sync::oneshot;
 struct Up {
     id: EdgeRouterId,
     epoch: u64,
-    /// Where its connection was when last looked at.
-    seen: Place,
+    whereabouts: Whereabouts,
     wire: Wire,
 }
 
@@ -78,17 +80,18 @@ impl Links {
         }
     }
 
-    /// A link is up; an earlier one with the same router is closed. `None`: there is no room.
-    pub(crate) fn up(&self, id: &EdgeRouterId, wire: Wire) -> Option<(RouterIx, u64)> {
+    /// A link is up with a router that has just shaken hands from `place`; an earlier one with the same router is closed. `None`: there
+    /// is no room.
+    pub(crate) fn up(&self, id: &EdgeRouterId, place: Place, wire: Wire) -> Option<(RouterIx, u64)> {
         let mut inner = self.inner();
         inner.last_epoch += 1;
         let epoch = inner.last_epoch;
-        let seen = place_of(&wire.connection);
+        let whereabouts = Whereabouts::new(place);
         let mut table = self.plane.table_mut();
         let ix = table.router(id)?;
-        table.link_up(ix, epoch, seen);
+        table.link_up(ix, epoch, place);
         drop(table);
-        if let Some(before) = inner.up.insert(ix, Up { id: id.clone(), epoch, seen, wire }) {
+        if let Some(before) = inner.up.insert(ix, Up { id: id.clone(), epoch, whereabouts, wire }) {
             before.wire.connection.close(close::DONE, b"replaced by a new link");
         }
         self.metrics().links.set(inner.up.len() as i64);
@@ -133,15 +136,31 @@ impl Links {
         }
     }
 
-    /// Follows the other routers to the addresses that their connections have now.
+    /// Follows the other routers to the addresses that their connections have now, once they have proven that they are there.
     pub(crate) fn follow_addresses(&self) {
         for (ix, up) in &mut self.inner().up {
-            let place = place_of(&up.wire.connection);
-            if place != up.seen {
-                up.seen = place;
-                self.plane.table_mut().link_moved(*ix, up.epoch, place);
-                tracing::debug!(router = %up.id, "another router's address changed");
+            let connection = &up.wire.connection;
+            let challenges = connection.stats().frame_tx.path_challenge;
+            let sight = Sight { place: place_of(connection), challenges };
+            match up.whereabouts.look(sight, rand::random()) {
+                Finding::Same | Finding::Wait => {}
+                Finding::Ask(nonce) => up.tell(Message::Ping(Ping { nonce })),
+                Finding::Moved(place) => {
+                    self.plane.table_mut().link_moved(*ix, up.epoch, place);
+                    tracing::info!(router = %up.id, address = %place.address, "another router's address changed");
+                }
             }
+            // A node that attached from there may have had it meanwhile.
+            if self.plane.table().is_link_homeless(*ix) {
+                self.plane.table_mut().link_stayed(*ix, up.epoch, up.whereabouts.proven());
+            }
+        }
+    }
+
+    /// The router of this link has answered a ping.
+    pub(crate) fn answered(&self, ix: RouterIx, epoch: u64, nonce: u64) {
+        if let Some(up) = self.inner().up.get_mut(&ix).filter(|up| up.epoch == epoch) {
+            up.whereabouts.answered(nonce);
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Attached, Session, Sessions};
 use crate::{
     attach::boxed,
     link::Wire,
-    table::{Others, RouterIx},
+    table::{Others, Place, RouterIx},
 };
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_proto::overlay::{
@@ -29,9 +29,9 @@ pub(super) fn restarted(tag: Tag) -> Notice {
 }
 
 impl Sessions {
-    /// A link is up. `None`: there is no room for another router.
-    pub(crate) fn link_up(&self, id: &EdgeRouterId, wire: Wire) -> Option<(RouterIx, u64)> {
-        let up = self.links.up(id, wire)?;
+    /// A link is up with the router at `place`. `None`: there is no room for another router.
+    pub(crate) fn link_up(&self, id: &EdgeRouterId, place: Place, wire: Wire) -> Option<(RouterIx, u64)> {
+        let up = self.links.up(id, place, wire)?;
         self.bump();
         Some(up)
     }

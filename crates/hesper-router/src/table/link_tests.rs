@@ -160,3 +160,24 @@ fn a_router_and_a_node_never_share_an_address() {
     assert_eq!(t.session_at(at(22).address), Some(A));
     assert_eq!(t.session_at(at(23).address), None);
 }
+
+#[test]
+fn a_link_gives_its_address_to_nobody_who_only_seems_to_be_there() {
+    let (mut t, two, _) = table();
+    t.attach(A, 1, at(1));
+    t.open(dialed("p", false, &[two])).unwrap();
+    assert!(t.moved(A, 1, at(22)), "a copy of A's packet came from the link's address");
+    assert!(t.is_homeless(A) && !t.is_link_homeless(two));
+    assert_eq!(route(&t, 22, A), GONE);
+    assert!(t.moved(A, 1, at(1)));
+    assert_eq!(route(&t, 1, B), Route::To(at(22)));
+    t.attach(C, 2, at(22));
+    assert!(t.is_link_homeless(two), "C has shaken hands from there");
+    t.link_stayed(two, 1, at(22));
+    assert_eq!(route(&t, 1, B), GONE, "C is still there");
+    t.detach(C, 2);
+    t.link_stayed(two, 9, at(22));
+    assert_eq!(route(&t, 1, B), GONE, "another connection has no say");
+    t.link_stayed(two, 1, at(22));
+    assert_eq!(route(&t, 1, B), Route::To(at(22)));
+}

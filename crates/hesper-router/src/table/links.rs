@@ -66,12 +66,25 @@ impl Table {
         self.take_address(Source::Link(ix), place);
     }
 
-    /// The link's connection is now seen at `place`.
+    /// The other router has proven that it is at `place` now.
     pub(crate) fn link_moved(&mut self, ix: RouterIx, epoch: u64, place: Place) {
         if self.link(ix, epoch).is_some_and(|l| l.place != Some(place)) {
             self.release_address(Source::Link(ix));
             self.take_address(Source::Link(ix), place);
         }
+    }
+
+    /// The other router is still at `place`, which a node may have taken for a while: it takes it back when it is free.
+    pub(crate) fn link_stayed(&mut self, ix: RouterIx, epoch: u64, place: Place) {
+        let homeless = self.link(ix, epoch).is_some_and(|l| l.place.is_none());
+        if homeless && !self.by_address.contains_key(&place.address) {
+            self.take_address(Source::Link(ix), place);
+        }
+    }
+
+    /// Has a node taken the address of this link, or is it down?
+    pub(crate) fn is_link_homeless(&self, ix: RouterIx) -> bool {
+        self.links.get(ix.0 as usize).is_some_and(|l| l.place.is_none())
     }
 
     /// The other router is about to stop: its link comes after all others.

@@ -12,6 +12,7 @@ enum Op {
     Handed { id: u8, a: u8, b: u8, life: u64, by: u8 },
     LinkUp { link: u8, port: u8 },
     LinkMoved { link: u8, port: u8 },
+    LinkStayed { link: u8, port: u8 },
     LinkDown { link: u8, old: bool },
     Draining { link: u8 },
     Absent { link: u8, tag: u8, absent: bool },
@@ -37,6 +38,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(id, a, b, life, by)| Op::Handed { id, a, b, life, by }),
         3 => (link(), port()).prop_map(|(link, port)| Op::LinkUp { link, port }),
         1 => (link(), port()).prop_map(|(link, port)| Op::LinkMoved { link, port }),
+        1 => (link(), port()).prop_map(|(link, port)| Op::LinkStayed { link, port }),
         1 => (link(), any::<bool>()).prop_map(|(link, old)| Op::LinkDown { link, old }),
         1 => link().prop_map(|link| Op::Draining { link }),
         1 => (link(), tag(), any::<bool>()).prop_map(|(link, tag, absent)| Op::Absent { link, tag, absent }),
@@ -113,10 +115,14 @@ impl Model {
             *taken = None;
         }
     }
-    fn set(&mut self, tag: u8, epoch: u64, port: u8, quiet: bool) {
+    fn set(&mut self, tag: u8, epoch: u64, port: Option<u8>, quiet: bool) {
         self.sessions.retain(|s| s.tag != tag);
-        self.free(port);
-        self.sessions.push(ModelSession { tag, epoch, port: Some(port), quiet });
+        port.into_iter().for_each(|port| self.free(port));
+        self.sessions.push(ModelSession { tag, epoch, port, quiet });
+    }
+    fn is_free(&self, port: u8) -> bool {
+        let of_links = self.links.iter().map(|l| l.port);
+        !self.sessions.iter().map(|s| s.port).chain(of_links).any(|p| p == Some(port))
     }
     fn present(&mut self, pass: ModelPass) {
         self.passes.retain(|p| (p.id, p.by) != (pass.id, pass.by));
@@ -179,7 +185,7 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
         Op::Attach { tag, port } => {
             *epoch += 1;
             table.attach(t(tag), *epoch, place(port));
-            model.set(tag, *epoch, port, false);
+            model.set(tag, *epoch, Some(port), false);
         }
         Op::Moved { tag, old, port } => {
             let current = model.epoch(tag);
@@ -188,7 +194,8 @@ fn apply(op: Op, table: &mut Table, model: &mut Model, now: &mut u64, epoch: &mu
             if current == Some(said) {
                 let before = *model.sessions.iter().find(|s| s.tag == tag).unwrap();
                 if before.port != Some(port) {
-                    model.set(tag, said, port, before.quiet);
+                    let of_link = model.links.iter().any(|l| l.port == Some(port));
+                    model.set(tag, said, (!of_link).then_some(port), before.quiet);
                 }
             }
         }
@@ -264,6 +271,14 @@ fn apply_to_links(op: Op, table: &mut Table, model: &mut Model, now: u64, epoch:
             table.link_moved(ix, epoch, place(port));
             model.free(port);
             model.links[usize::from(l)].port = Some(port);
+        }
+        Op::LinkStayed { link: l, port } => {
+            let ix = link(table, l);
+            let ModelLink { epoch, port: before, .. } = model.links[usize::from(l)];
+            table.link_stayed(ix, epoch, place(port));
+            if before.is_none() && model.is_free(port) {
+                model.links[usize::from(l)].port = Some(port);
+            }
         }
         Op::LinkDown { link: l, old } => {
             let ix = link(table, l);

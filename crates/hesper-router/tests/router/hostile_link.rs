@@ -1,17 +1,22 @@
 //! A router that has turned: it holds a good certificate and the passes that it saw, and gets nowhere with them.
 
-use crate::world::{Node, ROUTER, World, issue, now, peer, within};
+use crate::{
+    tap::Tap,
+    world::{Node, ROUTER, World, issue, now, peer, within},
+};
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::frame::{read_message, write_message};
 use hesper_pki::{spiffe::SpiffeRole, token::PassClaims};
 use hesper_proto::{
     control::RouterRevoked,
     overlay::{
-        LinkHello, LinkMessage, LinkPass, LinkPassResult, PeerGone, PeerRestarted, Ping, from_router,
+        LinkHello, LinkMessage, LinkPass, LinkPassResult, PeerGone, PeerRestarted, Ping, Pong, from_router,
         link_message::Message,
     },
 };
 use quinn::{RecvStream, SendStream};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
 const A: &[u8; 8] = b"dialer-a";
 const B: &[u8; 8] = b"binder-b";
@@ -58,9 +63,7 @@ impl Hostile {
         loop {
             match self.try_hear().await.unwrap() {
                 Message::PassResult(result) => return result,
-                Message::Ping(ping) => {
-                    self.say(Message::Pong(hesper_proto::overlay::Pong { nonce: ping.nonce })).await
-                }
+                Message::Ping(ping) => self.say(Message::Pong(Pong { nonce: ping.nonce })).await,
                 other => panic!("{other:?}"),
             }
         }
@@ -83,6 +86,14 @@ async fn world() -> World {
         peer(HOSTILE, Tag(*b"router-0"), nowhere),
         peer("router-9", Tag(*b"router-9"), nowhere),
     ]);
+    // It is written down when it has been heard.
+    let kept = world.home.path().join("state.json");
+    within("the controller's word", async {
+        while !std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("router-9")) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     world
 }
 
@@ -218,4 +229,65 @@ async fn what_comes_over_a_link_reaches_its_own_pairs_only_and_goes_to_no_second
     let again = hostile.hand(&world.sign(&claims)).await;
     assert!(again.error.contains("revoked"), "{again:?}");
     assert!(a.received_nothing() && b.received_nothing() && c.received_nothing());
+}
+
+/// A router whose link is up, and a pair over it: B is here, the other one there.
+async fn pair() -> (World, Hostile, Node, Node) {
+    let world = world().await;
+    let b = world.attached("b", B).await;
+    let mut there = Hostile::linked(&world).await;
+    let far = world.node("far", b"far-away");
+    let claims = PassClaims { paths: paths(&["router-0 router-1"]), ..world.pass("p", &far, &b) };
+    assert!(there.hand(&world.sign(&claims)).await.peer_attached);
+    (world, there, b, far)
+}
+
+#[tokio::test]
+async fn whoever_sends_packets_of_a_link_from_elsewhere_gets_nothing_of_what_nodes_send() {
+    let (_world, mut link, b, far) = pair().await;
+    let thief = link.node.tap.hijack();
+    // QUIC follows each of these packets, and the router looks several times meanwhile.
+    for nonce in 0..100 {
+        link.say(Message::Ping(Ping { nonce })).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    for n in 0..10 {
+        b.send(&far, &n.to_string()).await;
+        let datagram = within("what B sends", link.node.raw.recv()).await.unwrap();
+        assert_eq!(datagram, Node::datagram(far.claims.tag, &n.to_string()));
+    }
+    let (mut buf, mut stolen) = ([0; 2048], 0);
+    while thief.recv(&mut buf).is_ok() {
+        assert_ne!(buf[1..9], *b"far-away", "B has sent this");
+        stolen += 1;
+    }
+    assert!(stolen > 0, "QUIC has not followed");
+}
+
+#[tokio::test]
+async fn a_router_whose_address_changes_is_found_again() {
+    let (_world, mut link, b, far) = pair().await;
+    let (tap, raw) = Tap::new();
+    link.node.endpoint.rebind_abstract(tap.clone()).unwrap();
+    (link.node.tap, link.node.raw) = (tap, raw);
+    let Hostile { mut send, mut recv, node } = link;
+    let answering = tokio::spawn(async move {
+        while let Ok(LinkMessage { message: Some(message) }) = read_message(&mut recv, 64 << 10).await {
+            if let Message::Ping(ping) = message {
+                let message = Some(Message::Pong(Pong { nonce: ping.nonce }));
+                write_message(&mut send, &LinkMessage { message }).await.unwrap();
+            }
+        }
+    });
+    let mut raw = node.raw;
+    within("the new address", async {
+        loop {
+            b.send(&far, "are you there?").await;
+            if timeout(Duration::from_millis(20), raw.recv()).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await;
+    answering.abort();
 }
