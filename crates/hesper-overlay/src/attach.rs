@@ -331,6 +331,7 @@ impl Task {
         let (heard_tx, mut heard) = mpsc::channel(16);
         let reader = tokio::spawn(read_all(recv, heard_tx));
         let _stop_reader = AbortOnDrop(reader.abort_handle());
+        let stir = self.node.socket.stir(self.slot).unwrap_or_default();
         let mut next = Duration::ZERO;
         loop {
             tokio::select! {
@@ -344,6 +345,7 @@ impl Task {
                     None => return Err(AttachError::Silent),
                 },
                 () = sleep(next) => {}
+                () = stir.notified() => {}
                 () = self.trouble.notified() => {
                     let beats = line.pulse.refused();
                     self.act(beats, &mut talk).await?;

@@ -31,9 +31,9 @@ use tokio::time::{Instant, timeout};
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
 /// How long a peer may be silent after something was sent to it. Lost packets are sent again many times in this span.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long a router may take to bring the answer of a peer to the first packet, before the next one is tried; a little less than QUIC's first
-/// timer, so that the repeated packet takes the other way.
-const TURN: Duration = Duration::from_millis(900);
+/// How long a router may take to bring the answer of a peer to the first packet, before the next one is tried; a little less than QUIC takes to
+/// send it for the third time, so that this one takes the other way.
+const TURN: Duration = Duration::from_millis(850);
 /// Longest answer to a dial.
 const MAX_RESULT: usize = 16 << 10;
 

@@ -64,6 +64,9 @@ struct Leg {
     trouble: Arc<Notify>,
     /// Sends of packets to peers (not to the router itself).
     carried: AtomicU64,
+    /// Nothing goes to peers; whoever looks after the leg wants to know at once when that changes.
+    quiet: AtomicBool,
+    stir: Arc<Notify>,
 }
 
 impl Leg {
@@ -85,6 +88,8 @@ impl Leg {
             dead: AtomicBool::new(false),
             trouble,
             carried: AtomicU64::new(0),
+            quiet: AtomicBool::new(false),
+            stir: Arc::default(),
         })
     }
 
@@ -98,6 +103,13 @@ impl Leg {
                 .try_send((&self.io).into(), &Transmit { contents: piece, segment_size, ..*transmit })?;
         }
         Ok(())
+    }
+
+    fn carries(&self) {
+        self.carried.fetch_add(1, Relaxed);
+        if self.quiet.load(Relaxed) && self.quiet.swap(false, Relaxed) {
+            self.stir.notify_one();
+        }
     }
 
     fn failed(&self, error: &io::Error) {
@@ -184,6 +196,18 @@ impl NodeSocket {
     pub fn carried(&self, slot: Slot) -> u64 {
         let legs = self.legs.load();
         legs.iter().find(|l| l.slot == slot).map_or(0, |l| l.carried.load(Relaxed))
+    }
+
+    /// The first packet to a peer after this notifies [`Self::stir`].
+    pub fn set_quiet(&self, slot: Slot) {
+        if let Some(leg) = self.legs.load().iter().find(|l| l.slot == slot) {
+            leg.quiet.store(true, Relaxed);
+        }
+    }
+
+    /// Notified when a leg that was quiet carries something again.
+    pub fn stir(&self, slot: Slot) -> Option<Arc<Notify>> {
+        self.legs.load().iter().find(|l| l.slot == slot).map(|l| l.stir.clone())
     }
 
     /// Changes the table of paths.
@@ -293,7 +317,7 @@ impl AsyncUdpSocket for NodeSocket {
             return Ok(());
         };
         if to_peer {
-            leg.carried.fetch_add(1, Relaxed);
+            leg.carries();
         }
         let transmit = Transmit { destination: leg.router, src_ip: None, ..*transmit };
         let send = || leg.send(&transmit);

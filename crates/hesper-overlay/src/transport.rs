@@ -26,6 +26,10 @@ pub const VIRTUAL_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(19
 
 /// Longest time that a handshake may take, on either side.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// The round trip between two nodes before it has been measured: what is lost of a handshake is sent again after three times this, and then
+/// after twice as long each time. RFC 9002 (6.2.2) proposes a third of a second for any network; a dial whose first packet met a NAT that had
+/// forgotten the node is not to wait for that. Nodes further apart send a packet or two in vain.
+const FIRST_RTT: Duration = Duration::from_millis(100);
 /// Pause after which an idle connection is probed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Silence after which a peer connection is given up. Long enough for a router to be restarted in between.
@@ -65,7 +69,8 @@ const INCOMING_BUFFER_TOTAL: u64 = 8 << 20;
 /// Between two nodes: streams carry the traffic of services.
 pub fn peer_transport() -> TransportConfig {
     let mut t = common(PEER_IDLE);
-    t.stream_receive_window(STREAM_WINDOW.into())
+    t.initial_rtt(FIRST_RTT)
+        .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))

@@ -100,6 +100,22 @@ async fn handshakes_teach_the_way_back() {
 }
 
 #[tokio::test]
+async fn only_the_first_packet_to_a_peer_after_a_quiet_time_stirs() {
+    let (socket, _router, _) = with_router().await;
+    let stir = socket.stir(R).unwrap();
+    let stirs = || async { timeout(Duration::ZERO, stir.notified()).await.is_ok() };
+    send(&socket, &short(tag(1))).await;
+    assert!(!stirs().await, "nobody has called it quiet");
+    socket.set_quiet(R);
+    send(&socket, &short(tag(200))).await;
+    assert!(!stirs().await, "that was for the router itself");
+    send(&socket, &short(tag(1))).await;
+    assert!(stirs().await);
+    send(&socket, &short(tag(1))).await;
+    assert!(!stirs().await);
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_counted_and_no_error() {
     let socket = NodeSocket::new().unwrap();
     send(&socket, &short(tag(1))).await;

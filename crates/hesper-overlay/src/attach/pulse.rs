@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 const BUSY: Duration = Duration::from_millis(150);
 /// Pause between pings otherwise; each also tells the router that the way back is still open.
 const IDLE: Duration = Duration::from_secs(2);
-/// Pause between looks then: traffic may begin at any moment, and nobody tells.
+/// How long peers count as using the router after their last packet: one that was lost because a NAT has forgotten us comes again only
+/// after a while, and by then the router is to know the new address.
+const BUSY_FOR: Duration = Duration::from_millis(500);
+/// Pause between looks then.
 const LOOK_IDLE: Duration = Duration::from_millis(500);
 /// How long a ping may stay unanswered, beyond the round trip, before peers go elsewhere.
 const SILENT_AFTER: Duration = Duration::from_millis(200);
@@ -47,6 +50,7 @@ pub(super) struct Seen {
 pub(super) struct Pulse {
     heard: u64,
     carried: u64,
+    busy_until: Option<Instant>,
     pinged_at: Instant,
     /// Since when, and how often, a ping is without an answer.
     waiting: Option<(Instant, u32)>,
@@ -56,7 +60,8 @@ pub(super) struct Pulse {
 
 impl Pulse {
     pub(super) fn new(now: Instant, heard: u64) -> Self {
-        Self { heard, carried: 0, pinged_at: now, waiting: None, silent: false, refused: false }
+        let (busy_until, pinged_at, waiting) = (None, now, None);
+        Self { heard, carried: 0, busy_until, pinged_at, waiting, silent: false, refused: false }
     }
 
     /// The kernel reports that nobody listens there. It may be wrong or forged: an answer disproves it.
@@ -75,6 +80,11 @@ impl Pulse {
         vec![Beat::Ping]
     }
 
+    /// Do peers use the router now?
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.busy_until.is_some_and(|until| now < until)
+    }
+
     /// Returns what to do, and how soon to look again.
     pub(super) fn look(&mut self, now: Instant, seen: Seen) -> (Vec<Beat>, Duration) {
         let mut beats = Vec::new();
@@ -86,8 +96,10 @@ impl Pulse {
                 beats.push(Beat::Alive);
             }
         }
-        let busy = std::mem::replace(&mut self.carried, seen.carried) != seen.carried;
-        let fast = busy || self.refused || self.waiting.is_some();
+        if std::mem::replace(&mut self.carried, seen.carried) != seen.carried {
+            self.busy_until = Some(now + BUSY_FOR);
+        }
+        let fast = self.is_busy(now) || self.refused || self.waiting.is_some();
         let pause = if fast { BUSY } else { IDLE };
         if now >= self.pinged_at + pause || (self.refused && self.waiting.is_none()) {
             beats.extend(self.ask(now));
@@ -158,6 +170,19 @@ mod tests {
         w.busy = true;
         let (pings, rest) = w.run(1_500);
         assert!((9..=11).contains(&pings) && rest.is_empty(), "{pings} {rest:?}");
+    }
+
+    #[test]
+    fn the_first_packet_asks_and_some_time_after_the_last_one_does() {
+        let mut w = World::new();
+        w.run(1_000);
+        w.seen.carried += 1;
+        let (beats, next) = w.pulse.look(w.now, w.seen);
+        assert_eq!((beats, next), (vec![Ping], BUSY), "at once");
+        w.seen.heard += 1;
+        w.now += next;
+        assert_eq!(w.run(600), (3, vec![]), "what was lost may come again");
+        assert_eq!(w.run(1_000).0, 0);
     }
 
     #[test]

@@ -22,6 +22,10 @@ impl Task {
         talk: &mut Talk,
     ) -> Result<Duration, AttachError> {
         let now = Instant::now();
+        // Before it is read: what is carried from here on is seen now, or stirs.
+        if !line.pulse.is_busy(now) {
+            self.node.socket.set_quiet(self.slot);
+        }
         let carried = self.node.socket.carried(self.slot);
         let rtt = line.connection.rtt();
         let (beats, next) = line.pulse.look(now, Seen { heard: heard(&line.connection), carried, rtt });
