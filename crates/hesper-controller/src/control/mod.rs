@@ -169,6 +169,15 @@ impl Shared {
     fn dynamic_cost(&self, id: &TerminatorId) -> u32 {
         self.costs.of(id, self.ledger.users(id), Instant::now())
     }
+
+    /// Dials of this dialer failed at these terminators.
+    fn failed(&mut self, terminators: &[TerminatorId], dialer: &IdentityId) {
+        let now = Instant::now();
+        let alarms = terminators.iter().filter(|t| self.costs.failed(t, dialer, now)).count();
+        if alarms > 0 {
+            self.sessions.choices_changed();
+        }
+    }
 }
 
 impl Default for Control {
@@ -244,7 +253,11 @@ impl Control {
         if let Some(picture) = made.as_ref().filter(|picture| picture.key() == key) {
             return picture.clone();
         }
-        let (records, presence) = (state.records(), Presence::of(&self.lock().sessions));
+        let records = state.records();
+        let presence = {
+            let shared = self.lock();
+            Presence::of(&shared.sessions).with(&shared.costs)
+        };
         let keys = |id: &EdgeRouterId| {
             records.router_secret(id.as_str()).map(|r| RouterKeys { tag: r.tag, secret: r.knock_secret })
         };

@@ -140,8 +140,7 @@ impl NodeService {
         let state = &self.0;
         let failures = dial::failures(&state.model(), &caller.identity, request);
         if !failures.is_empty() {
-            let (mut shared, now) = (state.control.lock(), std::time::Instant::now());
-            failures.iter().for_each(|t| shared.costs.failed(t, &caller.identity.id, now));
+            state.control.change(|shared| shared.failed(&failures, &caller.identity.id));
         }
         self.patiently(|| {
             let model = state.model();

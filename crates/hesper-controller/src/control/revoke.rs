@@ -83,7 +83,7 @@ impl Seen {
         let changed = Changed::between(&self.model, model);
         let round = control.change(|shared| {
             shared.ledger.expire(super::unix_now());
-            shared.costs.forget(Instant::now());
+            shared.costs.forget(Instant::now(), |id| model.terminator(id).is_some());
             let gone = shared.tokens.expire(super::unix_now());
             gone.into_iter().for_each(|tag| control.journal.note(tag, None));
             shared.ledger.round(!changed.takes_nothing())

@@ -14,10 +14,10 @@ use self::{
     hosted::{Hosted, hosts, service},
     point::Point,
 };
-use super::sessions::Sessions;
+use super::{costs::Costs, sessions::Sessions};
 use hesper_model::{
     entity::{Config, ConfigType, Identity},
-    id::{EdgeRouterId, IdentityId, ServiceId, Tag},
+    id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId},
 };
 use hesper_policy::{Changed, Model, Request, decide, routers_for, services_for};
 use hesper_proto::control::{AttachPoint, NodeSession, NodeState, RouterPeer, Service, TokenKey};
@@ -64,6 +64,8 @@ pub(crate) struct Presence {
     nodes: HashSet<Tag>,
     /// Routers whose watch is open, and whether dials may go through them.
     routers: HashMap<EdgeRouterId, bool>,
+    /// See [`Costs::alarms`].
+    alarms: HashMap<TerminatorId, u64>,
 }
 
 impl Presence {
@@ -75,7 +77,13 @@ impl Presence {
             version: sessions.view_version(),
             nodes: connected.map(|(tag, _)| tag).collect(),
             routers: routers.ids().map(|id| (id.clone(), routers.is_usable(id))).collect(),
+            alarms: HashMap::new(),
         }
+    }
+
+    /// And which terminators became dearer.
+    pub(crate) fn with(self, costs: &Costs) -> Self {
+        Self { alarms: costs.alarms().map(|(id, number)| (id.clone(), number)).collect(), ..self }
     }
 }
 

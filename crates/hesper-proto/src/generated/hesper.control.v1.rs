@@ -189,7 +189,7 @@ pub struct Service {
     pub hosts: ::prost::alloc::vec::Vec<ServiceHost>,
     #[prost(uint64, tag = "9")]
     pub max_idle_time_millis: u64,
-    /// A digest of what the choice of a terminator depends on, as far as it is not about the way there or its load; given to those who
+    /// A digest of what the choice of a terminator depends on, as far as it is not about the way there or its users; given to those who
     /// may dial it. While it stays the same, a choice stays good.
     #[prost(uint64, tag = "10")]
     pub choice: u64,

@@ -121,7 +121,7 @@ impl Sessions {
         self.version
     }
 
-    /// Grows with everything that nodes are told: hosts that come or go, routers.
+    /// Grows with everything that nodes are told: hosts that come or go or become dearer, routers.
     pub(crate) fn view_version(&self) -> u64 {
         self.view_version
     }
@@ -129,6 +129,11 @@ impl Sessions {
     /// Grows with everything that ways between nodes depend on: attachments, routers, links, round-trip times.
     pub(crate) fn paths_version(&self) -> u64 {
         self.paths_version
+    }
+
+    /// Dialers are to choose among terminators anew.
+    pub(crate) fn choices_changed(&mut self) {
+        self.view_version += 1;
     }
 
     /// Opens a session for a watch: the one with the tag `resume` when this identity and key may have it, else a new one with

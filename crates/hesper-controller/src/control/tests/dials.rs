@@ -10,7 +10,7 @@ use hesper_model::{
     id::{EdgeRouterId, IdentityId, TerminatorId},
 };
 use hesper_pki::token::PassClaims;
-use hesper_proto::control::DialRequest;
+use hesper_proto::control::{DialRequest, NodeState};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +112,37 @@ async fn a_terminator_that_failed_costs_more_and_an_identity_that_calls_too_ofte
     );
     dialer.dial(renewal).await.expect("nobody else is");
     assert_eq!(world.state.control.dynamic_cost(&id), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dialers_choose_anew_when_a_terminator_became_decisively_dearer_and_not_before() {
+    let world = World::new().await;
+    let (mut dialer, _binder, _router) = world.hosted().await;
+    let id = world.terminators()[0].clone();
+    let choice = |state: &NodeState| state.services.iter().find(|s| s.id == "s").map(|s| s.choice);
+    let fails = |who: &'static str| {
+        let (terminator, control) = (TerminatorId::new(&*id), &world.state.control);
+        control.change(|shared| shared.failed(std::slice::from_ref(&terminator), &IdentityId::new(who)));
+    };
+    dialer.state_where(|s| choice(s).is_some_and(|c| c != 0)).await;
+    let told = |world: &World| {
+        let picture = world.state.control.picture(&world.state);
+        let (identity, tag) = (IdentityId::new("dialer"), hesper_model::id::Tag([0; 8]));
+        choice(
+            &picture
+                .node_state(&crate::control::view::Told { identity: &identity, tag, token: "" }, &[])
+                .unwrap(),
+        )
+    };
+    let before = told(&world);
+    fails("another");
+    assert_eq!(told(&world), before, "one failure, and everybody goes on as before");
+    fails("a third one");
+    let after = told(&world);
+    assert_ne!(after, before);
+    dialer.state_where(|s| choice(s) == after).await;
+    fails("another");
+    assert_eq!(told(&world), after, "the same failure");
 }
 
 #[tokio::test(flavor = "multi_thread")]

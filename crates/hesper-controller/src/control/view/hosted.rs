@@ -36,11 +36,15 @@ pub(super) struct Hosted {
 }
 
 /// What the choice of a terminator depends on. It need not be the same after an upgrade: then dialers choose again.
-fn digest(terminator: &Terminator, strategy: TerminatorStrategy) -> u64 {
+fn digest(terminator: &Terminator, strategy: TerminatorStrategy, alarm: Option<&u64>) -> u64 {
     let Terminator { id, instance, cost, precedence, session, .. } = terminator;
     let mut hasher = DefaultHasher::new();
     (id.as_str(), instance, cost, precedence.to_string()).hash(&mut hasher);
     (session.map(|tag| tag.0), strategy as u8).hash(&mut hasher);
+    // The others take no notice of costs once they have chosen.
+    if matches!(strategy, TerminatorStrategy::Smartrouting | TerminatorStrategy::Weighted) {
+        alarm.hash(&mut hasher);
+    }
     hasher.finish()
 }
 
@@ -57,7 +61,9 @@ pub(super) fn hosts(model: &Model, presence: &Presence) -> HashMap<ServiceId, Ho
         let of_service = hosts.entry(terminator.service_id.clone()).or_default();
         let strategy = model.service(&terminator.service_id).map(|s| s.terminator_strategy);
         // Whatever the order.
-        of_service.choice = of_service.choice.wrapping_add(digest(terminator, strategy.unwrap_or_default()));
+        let alarm = presence.alarms.get(&terminator.id);
+        let of_terminator = digest(terminator, strategy.unwrap_or_default(), alarm);
+        of_service.choice = of_service.choice.wrapping_add(of_terminator);
         of_service.hosts.push(ServiceHost {
             identity_id: host.id.to_string(),
             identity_name: host.name.clone(),
