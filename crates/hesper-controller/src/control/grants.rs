@@ -1,7 +1,8 @@
 //! The ledger of grants that are out: issued, decided again on every change of the model, forgotten when they expire. Pure.
 //!
 //! A grant that is revoked stays in the ledger for a day after it would have expired, so that a binder or a router that was away when it
-//! was revoked, and honours what lapses meanwhile, is told when it is back.
+//! was revoked, and honours what lapses meanwhile, is told when it is back. Such grants are kept in the store too: the controller may be
+//! started again before.
 
 mod entry;
 mod grant;
@@ -10,7 +11,7 @@ mod judge;
 mod tests;
 
 pub(crate) use self::{
-    entry::Revocation,
+    entry::{Remembered, Revocation},
     grant::{Grant, Reach},
     judge::{Judged, Pair, judge, verdict},
 };
@@ -29,6 +30,8 @@ pub(crate) const GRANTS_PER_DIALER_MAX: usize = 8_192;
 /// Live grants in total; each costs about half a kilobyte.
 pub(crate) const GRANTS_MAX: usize = 262_144;
 
+/// Prefix of the records of revoked grants: `revoked/<id>`.
+pub(crate) const REVOKED: &str = "revoked/";
 /// How long a revoked grant is remembered after its end, seconds: as long as an outage is honoured unless somebody said otherwise.
 const REVOKED_KEPT: u64 = 24 * 3600;
 /// Revoked grants remembered so; all of them fit into one message. What is revoked beyond that is remembered until its end.
@@ -62,6 +65,8 @@ pub(crate) struct Ledger {
     users: HashMap<TerminatorId, usize>,
     /// Entries that are kept beyond their end.
     kept: usize,
+    /// Ids of those whose records are to be written, or deleted.
+    unwritten: BTreeSet<String>,
     refused: u64,
 }
 
@@ -105,7 +110,10 @@ impl Ledger {
         self.end_lease(entry.grant.lease(), id);
         self.by_expiry.remove(&(entry.ends(), id.to_owned()));
         match entry.kept_until {
-            Some(_) => self.kept -= 1,
+            Some(_) => {
+                self.kept -= 1;
+                self.unwritten.insert(id.to_owned());
+            }
             None => self.leave(&entry.grant.pair, id),
         }
     }
@@ -137,7 +145,43 @@ impl Ledger {
         self.by_expiry.insert((entry.ends(), id.to_owned()));
         let pair = entry.grant.pair.clone();
         self.kept += 1;
+        self.unwritten.insert(id.to_owned());
         self.leave(&pair, id);
+    }
+
+    /// Takes in a revoked grant that counts for nobody, for those who are away.
+    fn keep_entry(&mut self, mut entry: Entry) -> bool {
+        let id = entry.grant.id.clone();
+        if self.kept >= REVOKED_MAX || self.entries.contains_key(&id) {
+            return false;
+        }
+        entry.kept_until = Some(entry.grant.expires_at.saturating_add(REVOKED_KEPT));
+        self.by_expiry.insert((entry.ends(), id.clone()));
+        self.kept += 1;
+        self.entries.insert(id, entry);
+        true
+    }
+
+    /// What is on record already, when the controller starts.
+    pub(crate) fn restore(&mut self, id: String, revoked: Remembered) {
+        self.keep_entry(revoked.into_entry(id));
+    }
+
+    /// At most so many records to write, or, without one, to delete.
+    pub(crate) fn take_unwritten(&mut self, most: usize) -> Vec<(String, Option<Remembered>)> {
+        let ids = (0..most).map_while(|_| self.unwritten.pop_first());
+        let of = |id: &str| self.entries.get(id).filter(|e| e.kept_until.is_some())?.remembered();
+        ids.collect::<Vec<_>>().into_iter().map(|id| (of(&id), id)).map(|(record, id)| (id, record)).collect()
+    }
+
+    /// These could not be written.
+    pub(crate) fn put_back(&mut self, ids: impl IntoIterator<Item = String>) {
+        self.unwritten.extend(ids);
+    }
+
+    /// Is there anything to write?
+    pub(crate) fn is_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
     }
 
     /// The lease ends if this grant is its newest.
@@ -223,14 +267,20 @@ impl Ledger {
         revocations
     }
 
-    /// Decides grants that lapsed while no controller could be reached, and that their binder honours for a moment. They are not
-    /// recorded: what is allowed is renewed in that moment.
-    pub(crate) fn judge_lapsed(grants: Vec<Grant>, model: &Model) -> Vec<Revocation> {
-        let settle = |grant: Grant| {
-            let judged = verdict(model, &grant.pair);
-            Entry::new(0, grant).settle(&judged)
-        };
-        grants.into_iter().filter_map(settle).collect()
+    /// Decides grants that lapsed while no controller could be reached, and that their binder honours for a moment. What is allowed is
+    /// not recorded: it is renewed in that moment. What is not is remembered, for routers that come back later.
+    pub(crate) fn judge_lapsed(&mut self, grants: Vec<Grant>, model: &Model) -> Vec<Revocation> {
+        let mut revocations = Vec::new();
+        for grant in grants {
+            let (id, judged) = (grant.id.clone(), verdict(model, &grant.pair));
+            let mut entry = Entry::new(0, grant);
+            let revoked = entry.settle(&judged);
+            if entry.revoked.is_some() && self.keep_entry(entry) {
+                self.unwritten.insert(id);
+            }
+            revocations.extend(revoked);
+        }
+        revocations
     }
 
     /// The live grant issued last for each lease.

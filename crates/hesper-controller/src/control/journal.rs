@@ -1,14 +1,22 @@
-//! Writes the records of session tokens: many at a time, because a thousand nodes come back together and each write waits for the disk.
+//! Writes the records of session tokens and of revoked grants: many at a time, because a thousand nodes come back together, or lose their
+//! grants together, and each write waits for the disk.
 
 use super::{
+    grants::REVOKED,
     refusal::Refused,
     renew::internal,
     tokens::{Holder, SESSION},
 };
 use crate::state::{Changes, State};
 use hesper_model::id::Tag;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -16,6 +24,8 @@ use tonic::Code;
 const BATCH: usize = 256;
 /// Records that wait. A thousand nodes that come back together wait for some milliseconds each.
 const WAITING_MAX: usize = 4_096;
+/// Wait after a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// One record to write, or to delete.
 struct Entry {
@@ -28,12 +38,14 @@ struct Entry {
 pub(super) struct Journal {
     to: mpsc::Sender<Entry>,
     from: Mutex<Option<mpsc::Receiver<Entry>>>,
+    /// The ledger has something to write.
+    pub(super) revoked: Notify,
 }
 
 impl Default for Journal {
     fn default() -> Self {
         let (to, from) = mpsc::channel(WAITING_MAX);
-        Self { to, from: Mutex::new(Some(from)) }
+        Self { to, from: Mutex::new(Some(from)), revoked: Notify::new() }
     }
 }
 
@@ -91,4 +103,44 @@ pub(super) async fn keep(state: Arc<State>, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// Writes down which grants were revoked, soon after everybody was told, until `stop` and with what is left then.
+pub(super) async fn remember(state: Arc<State>, stop: CancellationToken) {
+    loop {
+        let stopped = tokio::select! {
+            biased;
+            () = state.control.journal.revoked.notified() => false,
+            () = stop.cancelled() => true,
+        };
+        while let Some(written) = write_revoked(&state).await {
+            match written {
+                Ok(()) => {}
+                Err(()) if stopped => return,
+                Err(()) => sleep(RETRY).await,
+            }
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// Writes some of them; none when there are none. What could not be written stays.
+async fn write_revoked(state: &State) -> Option<Result<(), ()>> {
+    let some = state.control.lock().ledger.take_unwritten(BATCH);
+    if some.is_empty() {
+        return None;
+    }
+    let mut changes = Changes::default();
+    for (id, record) in &some {
+        match record {
+            Some(record) => changes.put_record(format!("{REVOKED}{id}"), record),
+            None => changes.delete_record(format!("{REVOKED}{id}")),
+        }
+    }
+    Some(state.store.commit(changes.into_txn()).await.map(drop).map_err(|error| {
+        let _ = internal(&error);
+        state.control.lock().ledger.put_back(some.into_iter().map(|(id, _)| id));
+    }))
 }

@@ -4,7 +4,7 @@
 //! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
 //! (how often one identity may call), `tokens` (whose session tokens are out), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
-//! `renew`, `journal` (records of session tokens), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
+//! `renew`, `journal` (records of session tokens and revoked grants), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
 //! sessions that are gone, better ways).
 //!
 //! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
@@ -64,6 +64,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use view::{Picture, Presence, RouterKeys};
 
+pub(crate) use grants::{REVOKED, Remembered};
 pub(crate) use tokens::{SESSION, Tokens};
 
 /// Largest request of a node or router: certification requests and lists of routers are far smaller.
@@ -201,9 +202,11 @@ impl Default for Control {
 }
 
 impl Control {
-    /// Of a controller that starts, and has given out these tokens before.
-    pub(crate) fn with(tokens: Tokens) -> Self {
-        Self { shared: Mutex::new(Shared { tokens, ..Shared::default() }), ..Self::default() }
+    /// Of a controller that starts, and has given out these tokens and revoked these grants before.
+    pub(crate) fn with(tokens: Tokens, revoked: Vec<(String, Remembered)>) -> Self {
+        let mut shared = Shared { tokens, ..Shared::default() };
+        revoked.into_iter().for_each(|(id, grant)| shared.ledger.restore(id, grant));
+        Self { shared: Mutex::new(shared), ..Self::default() }
     }
 
     /// What a terminator costs beyond its static cost.
@@ -237,6 +240,9 @@ impl Control {
         let (version, view) = (shared.sessions.version(), shared.sessions.view_version());
         let paths = shared.sessions.paths_version();
         self.metrics.show(&shared.sessions, &shared.ledger);
+        if shared.ledger.is_unwritten() {
+            self.journal.revoked.notify_one();
+        }
         drop(shared);
         raise(&self.presence, version);
         raise(&self.view, view);
@@ -399,6 +405,7 @@ pub(crate) fn spawn(state: &Arc<State>, tasks: &TaskTracker, stop: &Cancellation
     tasks.spawn(revoke::revoke(state.clone(), stop.clone()));
     tasks.spawn(reconcile::sweep(state.clone(), stop.clone()));
     tasks.spawn(journal::keep(state.clone(), stop.clone()));
+    tasks.spawn(journal::remember(state.clone(), stop.clone()));
     tasks.spawn(reconcile::reroute(state.clone(), stop.clone()));
     let (state, stop) = (state.clone(), stop.clone());
     tasks.spawn(async move {

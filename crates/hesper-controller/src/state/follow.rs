@@ -4,7 +4,7 @@ use super::{
     State, View,
     records::{self, Meaning, Records, Unreadable},
 };
-use crate::control::{SESSION, Tokens};
+use crate::control::{REVOKED, Remembered, SESSION, Tokens};
 use futures::FutureExt as _;
 use hesper_policy::Model;
 use hesper_store::{Change, Revision, Snapshot, Store, StoreError, Watch, WatchError};
@@ -30,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) view: View,
     /// Whose session tokens may be out.
     pub(super) tokens: Tokens,
+    /// Grants that were revoked, for those who do not know yet.
+    pub(super) revoked: Vec<(String, Remembered)>,
     pub(super) revisions: HashMap<String, u64>,
     pub(super) revision: u64,
 }
@@ -41,10 +43,14 @@ pub(super) async fn load(store: &dyn Store) -> Result<Loaded, FollowError> {
 
 fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
     let (mut records, mut changes, mut revisions) = (Records::default(), Vec::new(), HashMap::new());
-    let mut tokens = Tokens::default();
+    let (mut tokens, mut revoked) = (Tokens::default(), Vec::new());
     for object in snapshot.objects {
         if let Some(tag) = object.key.strip_prefix(SESSION).and_then(|tag| tag.parse().ok()) {
             tokens.restore(tag, records::decode(&object.key, &object.value)?);
+            continue;
+        }
+        if let Some(id) = object.key.strip_prefix(REVOKED) {
+            revoked.push((id.to_owned(), records::decode(&object.key, &object.value)?));
             continue;
         }
         let value = Some(object.value.as_slice());
@@ -55,7 +61,7 @@ fn read_all(snapshot: Snapshot) -> Result<Loaded, Unreadable> {
         }
     }
     let model = Arc::new(Model::default().with(snapshot.revision, changes));
-    Ok(Loaded { view: View { model, records }, tokens, revisions, revision: snapshot.revision })
+    Ok(Loaded { view: View { model, records }, tokens, revoked, revisions, revision: snapshot.revision })
 }
 
 impl State {

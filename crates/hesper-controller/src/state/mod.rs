@@ -106,7 +106,7 @@ impl State {
             store,
             audit,
             metrics,
-            control: Control::with(loaded.tokens),
+            control: Control::with(loaded.tokens, loaded.revoked),
             auth: Auth::new(),
             planning: tokio::sync::Mutex::new(()),
             verifier,

@@ -1,9 +1,13 @@
 //! What becomes of one grant: it lives, loses routers, or is revoked.
 
-use super::{grant::Grant, judge::Judged};
-use hesper_model::id::{EdgeRouterId, Tag};
+use super::{
+    grant::{Grant, Reach},
+    judge::{Judged, Pair},
+};
+use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_policy::routers::Ends;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A grant that ended before its time, wholly or at some routers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,35 @@ pub(crate) struct Revocation {
     pub(crate) sessions: Vec<Tag>,
     /// Routers to tell.
     pub(crate) routers: BTreeSet<EdgeRouterId>,
+}
+
+/// A revoked grant as it is written down: `revoked/<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Remembered {
+    dialer: IdentityId,
+    dialer_tag: Tag,
+    service: ServiceId,
+    terminator: TerminatorId,
+    binder: IdentityId,
+    binder_tag: Tag,
+    /// Those that must not carry its pass.
+    routers: BTreeSet<EdgeRouterId>,
+    /// Until when it was granted, seconds since the epoch.
+    expires_at: u64,
+    reason: String,
+}
+
+impl Remembered {
+    /// The revoked grant again, as far as anybody asks for it.
+    pub(super) fn into_entry(self, id: String) -> Entry {
+        let pair = Pair { dialer: self.dialer, service: self.service, binder: self.binder };
+        let reach = Reach::Anywhere(Arc::new(self.routers.clone()));
+        let (dialer_tag, binder_tag) = (self.dialer_tag, self.binder_tag);
+        let (terminator, expires_at) = (self.terminator, self.expires_at);
+        let grant = Grant { id, pair, terminator, dialer_tag, binder_tag, reach, expires_at };
+        Entry { revoked: Some(self.reason), closed: self.routers, ..Entry::new(0, grant) }
+    }
 }
 
 /// A grant in the ledger, and what has become of it.
@@ -35,6 +68,24 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(number: u64, grant: Grant) -> Self {
         Self { number, grant, revoked: None, closed: BTreeSet::new(), kept_until: None }
+    }
+
+    /// What to write down, if it is revoked.
+    pub(super) fn remembered(&self) -> Option<Remembered> {
+        let Grant { pair, terminator, dialer_tag, binder_tag, expires_at, .. } = self.grant.clone();
+        let Pair { dialer, service, binder } = pair;
+        let (routers, reason) = (self.closed.clone(), self.revoked.clone()?);
+        Some(Remembered {
+            dialer,
+            dialer_tag,
+            service,
+            terminator,
+            binder,
+            binder_tag,
+            routers,
+            expires_at,
+            reason,
+        })
     }
 
     /// When it is forgotten.

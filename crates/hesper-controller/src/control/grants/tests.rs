@@ -152,16 +152,73 @@ fn what_was_revoked_is_told_to_those_who_are_away_for_longer_than_it_would_have_
     assert_eq!((ledger.len(), ledger.kept), (0, 0));
 }
 
+/// As it comes out of the store again.
+fn started_again(records: Vec<(String, Option<Remembered>)>) -> Ledger {
+    let mut ledger = Ledger::default();
+    for (id, record) in records {
+        let text = serde_json::to_string(&record.expect("a record to write")).unwrap();
+        ledger.restore(id, serde_json::from_str(&text).unwrap());
+    }
+    ledger
+}
+
 #[test]
-fn what_lapsed_behind_an_outage_is_decided_and_not_recorded() {
+fn what_was_revoked_outlives_the_controller() {
+    let mut before = ledger([grant("g", "dialer", &["r1"], 300), grant("h", "other", &["r1"], 300)]);
+    assert!(!before.is_unwritten(), "what lives is not written down");
+    before.revoke_session(Tag([1; 8]), "gone");
+    let records = before.take_unwritten(10);
+    assert_eq!(records.len(), 2);
+    assert!(!before.is_unwritten());
+    let mut ledger = started_again(records);
+    let r1 = EdgeRouterId::new("r1");
+    let (mut told, mut known) = (ledger.revoked_for_router(&r1), before.revoked_for_router(&r1));
+    told.sort();
+    known.sort();
+    assert_eq!(told, known);
+    assert_eq!(ledger.revoked_for_session(Tag([2; 8])).len(), 2);
+    assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r2")), [""; 0]);
+    assert!(!ledger.is_live("g") && ledger.per_dialer.is_empty() && ledger.users.is_empty());
+    assert!(!ledger.is_unwritten(), "it is written already");
+    // Until nobody can honour it any more.
+    ledger.expire(300 + REVOKED_KEPT - 1);
+    assert_eq!(ledger.len(), 2);
+    ledger.expire(300 + REVOKED_KEPT);
+    assert_eq!(
+        ledger.take_unwritten(10),
+        [("g".to_owned(), None), ("h".to_owned(), None)],
+        "records to delete"
+    );
+    assert_eq!((ledger.len(), ledger.kept), (0, 0));
+}
+
+#[test]
+fn a_record_that_could_not_be_written_waits() {
+    let mut ledger = ledger((0..5).map(|n| grant(&n.to_string(), "dialer", &["r1"], 300)));
+    ledger.revoke_session(Tag([1; 8]), "gone");
+    let some = ledger.take_unwritten(3);
+    assert_eq!(some.len(), 3);
+    ledger.put_back(some.into_iter().map(|(id, _)| id));
+    assert_eq!(ledger.take_unwritten(10).len(), 5);
+}
+
+#[test]
+fn what_lapsed_behind_an_outage_is_decided_and_remembered_if_denied() {
     let reported = |id: &str, dialer: &str| Grant {
         reach: Reach::Anywhere(Arc::new(router_set(&["r1"]))),
         ..grant(id, dialer, &[], 300)
     };
-    let revoked =
-        Ledger::judge_lapsed(vec![reported("g", "dialer"), reported("h", "deleted")], &mesh().model(1));
-    let [r] = &revoked[..] else { panic!("{revoked:?}") };
-    assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+    let (mut ledger, model) = (Ledger::default(), mesh().model(1));
+    for _ in 0..2 {
+        let revoked = ledger.judge_lapsed(vec![reported("g", "dialer"), reported("h", "deleted")], &model);
+        let [r] = &revoked[..] else { panic!("{revoked:?}") };
+        assert_eq!((r.id.as_str(), r.sessions.len(), &r.routers), ("h", 2, &router_set(&["r1"])));
+    }
+    // A router that comes back later than the binder honours its pass for a moment, too.
+    assert_eq!(ledger.revoked_for_router(&EdgeRouterId::new("r1")), ["h"]);
+    assert_eq!((ledger.len(), ledger.take_unwritten(10).len()), (1, 1));
+    ledger.expire(300 + REVOKED_KEPT);
+    assert_eq!((ledger.len(), ledger.kept), (0, 0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::{
     auth,
-    grants::{Grant, Ledger, Pair, Reach},
+    grants::{Grant, Pair, Reach},
     unix_now,
 };
 use crate::state::State;
@@ -49,7 +49,8 @@ pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hoste
     let control = &state.control;
     control.change(|shared| {
         let tags: Vec<_> = grants.iter().map(|g| g.dialer_tag).collect();
-        control.tell(shared, Ledger::judge_lapsed(lapsed, &state.model()));
+        let ended = shared.ledger.judge_lapsed(lapsed, &state.model());
+        control.tell(shared, ended);
         // The model is read under the lock: a change after it finds the grants in the ledger.
         let mut revoked = shared.ledger.adopt(grants, &state.model());
         for dialer in tags.into_iter().filter(|tag| shared.sessions.has_ended(*tag)) {

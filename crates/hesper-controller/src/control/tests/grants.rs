@@ -112,6 +112,23 @@ async fn grants_of_before_a_restart_are_revoked_when_their_binder_reports_them()
     assert_eq!(binder.revoked().await.grant_ids, [answer.grant_id]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_was_away_is_told_of_revocations_of_before_a_restart() {
+    let world = World::new().await;
+    let (mut dialer, mut binder, router) = world.hosted().await;
+    let answer = dialer.dial(ask("s")).await.unwrap();
+    drop(router);
+    world.delete_policy("dialer-Dial").await;
+    for revoked in [binder.revoked().await, dialer.revoked().await] {
+        assert_eq!(revoked.grant_ids, std::slice::from_ref(&answer.grant_id));
+    }
+    drop((dialer, binder));
+    // Neither node reports a grant that has ended for it.
+    let world = world.restart().await;
+    let mut router = world.router("r1").await;
+    assert_eq!(router.revoked().await.pass_ids, std::slice::from_ref(&answer.grant_id));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_grant_slips_through_while_its_policy_is_removed() {
     let world = World::new().await;
