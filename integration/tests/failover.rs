@@ -19,6 +19,8 @@ use std::{
 const BYTES: u64 = 256 << 20;
 /// Pause between two kills.
 const PACE: Duration = Duration::from_secs(3);
+/// How long both nodes are without any router: more than one question about the peer goes unanswered meanwhile.
+const OUTAGE: Duration = Duration::from_secs(5);
 /// Kills at least, however fast the bytes are moved: each router twice, one of them without a controller.
 const KILLS: usize = 4;
 /// What the transfer that measures stalls moves.
@@ -286,8 +288,13 @@ fn without_any_router_streams_wait_and_go_on() {
         (mesh.transfer(Plan::until_stopped()), mesh.transfer(Plan::until_stopped().rate(RATE)));
     moves(&bulk, RATE);
     let attachments = [0, 1].map(|router| mesh.attachments(router));
+    let detached = [0, 1].map(|node| mesh.said(node, " detached"));
     (0..2).for_each(|router| mesh.stack.kill_router_of(router));
-    thread::sleep(Duration::from_secs(5));
+    wait_until("both nodes are without any router", Stack::PATIENCE, || {
+        (0..2).all(|node| mesh.said(node, " detached") >= detached[node] + 2)
+    });
+    // Not a wait for anything: the streams' patience is what is tested.
+    thread::sleep(OUTAGE);
     let back = Instant::now();
     (0..2).for_each(|router| mesh.stack.start_router_of(router));
     moves(&light, RATE / 8);

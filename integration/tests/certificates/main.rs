@@ -11,6 +11,7 @@ use std::{
     fs,
     time::{Duration, Instant},
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Set it to run the certificates' test with one-minute certificates for ten minutes.
 const LONG: &str = "HESPER_TEST_LONG";
@@ -145,8 +146,10 @@ fn a_node_that_was_away_for_longer_than_its_certificate_lives_is_told_so() {
     wait_until("its certificate has expired", Stack::PATIENCE, || {
         mesh.certificates(r#"name = "sleeper""#).iter().all(|c| c["state"] == "expired")
     });
-    // Its last second counts in full (RFC 5280, 4.1.2.5).
-    std::thread::sleep(Duration::from_secs(2));
+    // Its last second counts in full (RFC 5280, section 4.1.2.5).
+    let end = mesh.certificates(r#"name = "sleeper""#)[0]["notAfter"].as_str().expect("a time").to_owned();
+    let end = OffsetDateTime::parse(&end, &Rfc3339).expect("RFC 3339") + Duration::from_secs(1);
+    wait_until("its last second is over", Stack::PATIENCE, || OffsetDateTime::now_utc() > end);
     let mut sleeper = mesh.stack.node("sleeper", ["tunnel", "host", "-i", &file]);
     sleeper = sleeper.forgive("the certificate has expired");
     told_what_to_do(&sleeper, "expired at");

@@ -162,7 +162,7 @@ fn a_stream_lives_as_long_as_its_grants_are_renewed() {
         assert!(late < SOON, "{late:?}");
         assert_eq!(error, Some(io::ErrorKind::ConnectionReset), "the target sees a reset");
         // Its pass has ended too: what the host says of it may not come through any more.
-        let reason = talks.await.expect("no panic");
+        let reason = timeout(Stack::PATIENCE, talks).await.expect("it hears of the end").expect("no panic");
         assert!(matches!(reason, StreamError::Expired | StreamError::PeerLost(_)), "{reason:?}");
         assert!(open(&peer, &ask).await.is_err(), "the grant opens nothing any more");
         assert!(mallory.show_pass(&honest).await.is_err(), "the pass opens nothing any more");

@@ -75,9 +75,7 @@ async fn a_dial_waits_for_a_binder_that_is_about_to_attach() {
     binder.bind("s", "").await.unwrap();
     let dial = async { dialer.dial(ask("s")).await };
     let attach = async {
-        while world.state.control.waiting.available_permits() == WAITING_MAX {
-            tokio::task::yield_now().await;
-        }
+        world.until_here("it waits", |c| c.waiting.available_permits() < WAITING_MAX).await;
         binder.attach(&["r1"]).await;
     };
     let (dialed, ()) = tokio::join!(dial, attach);

@@ -92,9 +92,7 @@ async fn grants_of_before_a_restart_are_revoked_when_their_binder_reports_them()
         let hosted = node_report::Report::Hosted(Hosted { grants });
         node.reports.send(NodeReport { report: Some(hosted) }).await.unwrap();
     }
-    while !world.state.control.lock().ledger.is_live(&answer.grant_id) {
-        tokio::task::yield_now().await;
-    }
+    world.until_here("it is known again", |c| c.lock().ledger.is_live(&answer.grant_id)).await;
     world.delete_policy("dialer-Dial").await;
     let revoked = binder.revoked().await;
     assert_eq!(revoked.grant_ids, std::slice::from_ref(&answer.grant_id));
@@ -147,9 +145,7 @@ async fn no_grant_slips_through_while_its_policy_is_removed() {
         });
         let dials = tokio::spawn(futures::future::join_all(dials));
         let known = world.state.control.lock().ledger.len();
-        while world.state.control.lock().ledger.len() < known + 20 {
-            tokio::task::yield_now().await;
-        }
+        world.until_here("grants are given", |c| c.lock().ledger.len() >= known + 20).await;
         world.delete_policy("dialer-Dial").await;
         let mut granted: BTreeSet<String> = dials.await.unwrap().into_iter().flatten().collect();
         assert!(granted.len() >= 20, "round {round}");

@@ -1,6 +1,6 @@
 //! A controller without its HTTP side, and the nodes and routers that talk to it.
 
-use super::super::{Settings, routes, spawn, testing::mesh};
+use super::super::{Control, Settings, routes, spawn, testing::mesh};
 use crate::{
     ca::Cas,
     metrics::Metrics,
@@ -200,6 +200,16 @@ impl World {
         let wait = async {
             while !holds(self) {
                 changes.changed().await.unwrap();
+            }
+        };
+        timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    /// The same of what no revision of the store tells.
+    pub(super) async fn until_here(&self, what: &str, holds: impl Fn(&Control) -> bool) {
+        let wait = async {
+            while !holds(&self.state.control) {
+                tokio::task::yield_now().await;
             }
         };
         timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what}"));
