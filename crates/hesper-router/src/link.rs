@@ -21,7 +21,7 @@ use hesper_overlay::{
 };
 use hesper_pki::{credentials::PeerIdentity, spiffe::SpiffeRole};
 use hesper_proto::overlay::{
-    LinkHello, LinkMessage, LinkPass, LinkPassResult, Ping, Pong, Refused, link_message::Message,
+    LinkHello, LinkMessage, PassResult, Ping, Pong, PresentPass, Refused, link_message::Message,
 };
 pub(crate) use keep::Linker;
 use quinn::{ConnectError, Connection, ConnectionError, RecvStream, SendStream};
@@ -303,22 +303,22 @@ impl Link<'_> {
         Ok(None)
     }
 
-    fn take(&self, pass: &LinkPass) -> LinkPassResult {
+    fn take(&self, pass: &PresentPass) -> PassResult {
         let request_id = pass.request_id;
         match self.sessions.open_handed(&pass.pass, self.id, self.ix, now_unix()) {
             Ok(peer_attached) => {
                 self.sessions.metrics().passes_opened.inc();
-                LinkPassResult { request_id, error: String::new(), peer_attached }
+                PassResult { request_id, error: String::new(), peer_attached }
             }
             Err(error) => {
                 self.sessions.metrics().passes_refused.inc();
                 tracing::info!(router = %self.id, %error, "a pass that was handed over opens nothing");
-                LinkPassResult { request_id, error: error.to_string(), peer_attached: false }
+                PassResult { request_id, error: error.to_string(), peer_attached: false }
             }
         }
     }
 
-    fn answered(&self, result: &LinkPassResult) -> Result<(), LinkError> {
+    fn answered(&self, result: &PassResult) -> Result<(), LinkError> {
         let pending = self.pending().remove(&result.request_id).ok_or(LinkError::Unexpected)?;
         self.window.add_permits(1);
         if !result.error.is_empty() {
@@ -353,7 +353,7 @@ impl Link<'_> {
         self.window.acquire().await.map_err(|_| LinkError::Silent)?.forget();
         let pending = Pending { since: Instant::now(), binder: pass.binder, answer };
         self.pending().insert(request_id, pending);
-        let pass = Message::Pass(LinkPass { request_id, pass: pass.token.to_string() });
+        let pass = Message::Pass(PresentPass { request_id, pass: pass.token.to_string() });
         self.outbox.send(LinkMessage { message: Some(pass) }).await.map_err(|_| LinkError::Slow)
     }
 

@@ -73,7 +73,7 @@ pub struct PassResult {
     /// Empty = the pair is open.
     #[prost(string, tag = "2")]
     pub error: ::prost::alloc::string::String,
-    /// Is the other side attached here now?
+    /// Is the other side attached now, here or at a router to which this one handed the pass?
     #[prost(bool, tag = "3")]
     pub peer_attached: bool,
 }
@@ -118,9 +118,9 @@ pub mod link_message {
         Hello(super::LinkHello),
         /// A pass that a node presented to the sender and whose paths lead over this link.
         #[prost(message, tag = "2")]
-        Pass(super::LinkPass),
+        Pass(super::PresentPass),
         #[prost(message, tag = "3")]
-        PassResult(super::LinkPassResult),
+        PassResult(super::PassResult),
         #[prost(message, tag = "4")]
         Ping(super::Ping),
         #[prost(message, tag = "5")]
@@ -140,26 +140,6 @@ pub mod link_message {
 pub struct LinkHello {
     #[prost(string, tag = "1")]
     pub router_id: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct LinkPass {
-    /// Echoed in the answer.
-    #[prost(uint64, tag = "1")]
-    pub request_id: u64,
-    /// The pass (JWT).
-    #[prost(string, tag = "2")]
-    pub pass: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct LinkPassResult {
-    #[prost(uint64, tag = "1")]
-    pub request_id: u64,
-    /// Empty = the pair is open.
-    #[prost(string, tag = "2")]
-    pub error: ::prost::alloc::string::String,
-    /// Is the binder attached at the answering router now?
-    #[prost(bool, tag = "3")]
-    pub peer_attached: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamHeader {

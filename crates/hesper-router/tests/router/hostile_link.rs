@@ -10,7 +10,7 @@ use hesper_pki::{spiffe::SpiffeRole, token::PassClaims};
 use hesper_proto::{
     control::RouterRevoked,
     overlay::{
-        LinkHello, LinkMessage, LinkPass, LinkPassResult, PeerGone, PeerRestarted, Ping, Pong, from_router,
+        LinkHello, LinkMessage, PassResult, PeerGone, PeerRestarted, Ping, Pong, PresentPass, from_router,
         link_message::Message,
     },
 };
@@ -58,8 +58,8 @@ impl Hostile {
     }
 
     /// The answer to a pass; the router's pings in between are answered.
-    async fn hand(&mut self, pass: &str) -> LinkPassResult {
-        self.say(Message::Pass(LinkPass { request_id: 7, pass: pass.into() })).await;
+    async fn hand(&mut self, pass: &str) -> PassResult {
+        self.say(Message::Pass(PresentPass { request_id: 7, pass: pass.into() })).await;
         loop {
             match self.try_hear().await.unwrap() {
                 Message::PassResult(result) => return result,

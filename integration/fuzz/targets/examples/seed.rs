@@ -5,8 +5,8 @@ use hesper_model::id::Tag;
 use hesper_overlay::{cid, frame::encode, knock, transport};
 use hesper_proto::overlay::{
     AttachHello, ControlFrame, ControlHeader, DialHeader, DialResult, FromNode, FromRouter, LinkHello,
-    LinkMessage, LinkPass, PassResult, PeerGone, Ping, PresentPass, Probe, Refused, RenewGrant, StreamHeader,
-    UsePath, control_frame, from_node, from_router, link_message, stream_header,
+    LinkMessage, PassResult, PeerGone, Ping, PresentPass, Probe, Refused, RenewGrant, StreamHeader, UsePath,
+    control_frame, from_node, from_router, link_message, stream_header,
 };
 use quinn_proto::{ConnectionId, Endpoint};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
@@ -135,7 +135,7 @@ fn frames() -> Vec<Vec<u8>> {
         router(from_router::Message::Refused(Refused { reason: text() })),
         router(from_router::Message::PeerGone(PeerGone { tag: vec![1; 8] })),
         link(link_message::Message::Hello(LinkHello { router_id: text() })),
-        link(link_message::Message::Pass(LinkPass { request_id: 1, pass: text() })),
+        link(link_message::Message::Pass(PresentPass { request_id: 1, pass: text() })),
         stream(stream_header::Header::Dial(dial)),
         stream(stream_header::Header::Control(ControlHeader {})),
         control(control_frame::Frame::Renew(RenewGrant {
