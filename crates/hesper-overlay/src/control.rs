@@ -7,6 +7,7 @@
 
 use crate::{
     congestion::Room,
+    early::LastHeard,
     frame::{self, FrameError},
     memory::Share,
     path_watch::Signs,
@@ -50,6 +51,7 @@ pub(crate) struct Line {
     read: AtomicU64,
     echoes: AtomicU64,
     suspect: AtomicBool,
+    last_heard: Mutex<LastHeard>,
     /// For what must not wait for acknowledgements.
     room: Option<Arc<Room>>,
     /// Number of the dialer's latest word about the path.
@@ -82,6 +84,7 @@ impl Line {
         let (frames, queue) = mpsc::channel(FRAMES);
         let line = Self {
             room: Room::of(&connection),
+            last_heard: Mutex::new(LastHeard::new(Instant::now(), heard(&connection))),
             connection,
             share,
             frames,
@@ -151,9 +154,23 @@ impl Line {
         heard(&self.connection)
     }
 
-    pub(crate) fn signs(&self) -> Signs {
+    /// The same, and whether it was heard of lately.
+    pub(crate) fn heard_lately(&self) -> (u64, bool) {
+        let (now, count) = (Instant::now(), self.heard());
+        (count, self.note_heard(now, count).is_lately(now))
+    }
+
+    fn note_heard(&self, now: Instant, count: u64) -> MutexGuard<'_, LastHeard> {
+        let mut last = self.last_heard.lock().unwrap_or_else(PoisonError::into_inner);
+        last.look(now, count);
+        last
+    }
+
+    /// The counters as they stand `now`.
+    pub(crate) fn signs(&self, now: Instant) -> Signs {
         let stats = self.connection.stats();
         let (rx, tx) = (&stats.frame_rx, &stats.frame_tx);
+        drop(self.note_heard(now, frames(rx)));
         Signs {
             heard: frames(rx),
             answered: rx.acks + self.echoes.load(Relaxed),

@@ -11,7 +11,7 @@
 //! - `control`: the first stream of such a connection: renewals of grants, probes, the chosen path.
 //! - `path_watch`, `path_keeper`: which way to a peer works, by end-to-end evidence, and whether the peer is there at all; the flip to another.
 //! - [`admission`]: which streams a hosting node lets in by which grants, and when they end. Pure, like `paths`, `passes`, `roster`, `path_watch`.
-//! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP. [`datagram`]: UDP beside it.
+//! - [`stream`], [`splice`]: what programs get, and the fast copy to TCP. [`early`]: its first bytes. [`datagram`]: UDP beside it.
 //! - [`node`]: all of it together.
 
 pub mod admission;
@@ -21,6 +21,7 @@ pub mod cid;
 mod congestion;
 mod control;
 pub mod datagram;
+pub mod early;
 pub mod frame;
 pub mod handshakes;
 pub mod header;

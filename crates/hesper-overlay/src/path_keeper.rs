@@ -79,7 +79,7 @@ pub(crate) async fn keep(node: Weak<Inner>, line: Arc<Line>, leads: bool, avoid:
     let Some(mut paths) = node.upgrade().map(|n| n.paths()) else { return };
     let now = Instant::now();
     let mut keeper = Keeper {
-        watch: PathWatch::new(now, leads, line.signs(), &avoid),
+        watch: PathWatch::new(now, leads, line.signs(now), &avoid),
         line,
         leads,
         known_as: None,
@@ -122,7 +122,7 @@ pub(crate) async fn keep(node: Weak<Inner>, line: Arc<Line>, leads: bool, avoid:
 impl Keeper {
     fn look(&mut self, node: &Inner, now: Instant, changed: bool, ask: bool) -> Duration {
         let orders = self.line.take_orders();
-        let signs = self.line.signs();
+        let signs = self.line.signs(now);
         let fresh = self.known_as.is_none();
         let tag = self.introduce(node);
         let mut ask = ask || orders.suspect;

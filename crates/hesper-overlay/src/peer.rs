@@ -6,6 +6,7 @@
 use crate::{
     control::{self, Line},
     datagram::Datagrams,
+    early::{EarlyTcp, Outgoing},
     frame::{self, FrameError},
     node::Inner,
     path_keeper,
@@ -19,13 +20,15 @@ use hesper_proto::overlay::{
     ControlHeader, DialHeader, DialResult, Probe, RenewGrant, StreamHeader, control_frame::Frame,
     stream_header,
 };
+use quinn::{RecvStream, SendStream};
 use std::{
     collections::HashMap,
     convert::Infallible,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// How long a connection without streams is kept, for the next dial.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
@@ -84,6 +87,21 @@ struct Shared {
     /// Counts open streams: each holds a clone.
     live: Arc<()>,
     last_used: Mutex<Instant>,
+}
+
+/// The sending half of a stream whose dial is not answered by a yes. Dropped, it is reset: finished, which is what dropping does otherwise,
+/// the hosting side could take it for a whole request.
+struct Undecided<'a> {
+    send: &'a mut SendStream,
+    yes: bool,
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if !self.yes {
+            let _ = self.send.reset(crate::stream::code::ABORTED);
+        }
+    }
 }
 
 /// Held by each stream: keeps the count, and notes when it ends.
@@ -153,56 +171,100 @@ impl Peer {
         lease: Box<dyn Send + Sync>,
         deadline: Duration,
     ) -> Result<Stream, OpenError> {
+        self.dial(header, lease, deadline, None).await
+    }
+
+    /// The same for a TCP client, whose first bytes go along if the peer was heard of a moment ago. The stream goes on by
+    /// [`Stream::splice_tcp_early`]; after an error see [`EarlyTcp::sent`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_early(
+        &self,
+        header: DialHeader,
+        lease: Box<dyn Send + Sync>,
+        deadline: Duration,
+        client: &mut EarlyTcp,
+    ) -> Result<Stream, OpenError> {
+        client.rewind();
+        self.dial(header, lease, deadline, Some(client)).await
+    }
+
+    async fn dial(
+        &self,
+        header: DialHeader,
+        lease: Box<dyn Send + Sync>,
+        deadline: Duration,
+        mut client: Option<&mut EarlyTcp>,
+    ) -> Result<Stream, OpenError> {
         let until = Instant::now() + deadline;
         self.0.touch();
         self.0.line.expect_traffic();
         let live = self.0.live.clone();
-        let (mut send, mut recv) =
-            tokio::time::timeout_at(until, self.0.line.connection.open_bi())
-                .await
-                .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
-        let flow = header.datagrams.then(|| self.0.datagrams.flow(send.id()));
+        let (mut send, mut recv) = timeout_at(until, self.0.line.connection.open_bi())
+            .await
+            .map_err(|_| OpenError::Timeout("opening a stream (too many are open at this peer)"))??;
+        let mut undecided = Undecided { send: &mut send, yes: false };
+        let flow = header.datagrams.then(|| self.0.datagrams.flow(recv.id()));
         let dial = StreamHeader { header: Some(stream_header::Header::Dial(header)) };
-        let exchange = async {
-            frame::write_message(&mut send, &dial).await?;
-            frame::read_message::<DialResult>(&mut recv, MAX_RESULT).await
+        let header = frame::encode(&dial)?;
+        let result = self.exchange(undecided.send, &mut recv, header, client.as_deref_mut(), until).await;
+        let said_no = match &result {
+            Ok(result) => !result.code.is_empty(),
+            // It ended the stream without a word, which it does not do after a yes.
+            Err(OpenError::Frame(FrameError::Closed | FrameError::Truncated)) => true,
+            Err(_) => false,
         };
-        let result = tokio::select! {
-            result = exchange => result.map_err(|e| match (e, self.0.line.connection.close_reason()) {
-                (FrameError::Io(_), Some(lost)) => lost.into(),
-                (e, _) => e.into(),
-            }),
-            () = self.silent() => Err(OpenError::Silent),
-            () = tokio::time::sleep_until(until) => Err(OpenError::Timeout("the answer of the hosting side")),
-        };
-        let result = match result {
-            Ok(result) => result,
-            Err(error) => {
-                // Not `finish`, which dropping would do: the hosting side must not take this for a whole request.
-                let _ = send.reset(crate::stream::code::ABORTED);
-                if matches!(error, OpenError::Silent) {
-                    self.0.line.suspect();
-                }
-                return Err(error);
-            }
-        };
-        if !result.code.is_empty() {
+        if let Some(client) = client.filter(|_| said_no) {
+            client.rewind();
+        }
+        let result = result?;
+        if said_no {
             return Err(OpenError::Refused { code: result.code, message: result.message });
         }
+        undecided.yes = true;
+        drop(undecided);
         let guard = StreamGuard { peer: self.0.clone(), _live: live, _lease: lease };
         Ok(Stream::new(send, recv, self.0.id.clone(), Box::new(guard)).with_flow(flow))
     }
 
-    /// Returns when something was sent and nothing at all came back for a while: a peer that lives acknowledges at once, however long
-    /// its program takes to answer.
-    async fn silent(&self) {
+    /// Sends the header, and the client's first bytes behind it, until the answer has come.
+    async fn exchange(
+        &self,
+        send: &mut SendStream,
+        recv: &mut RecvStream,
+        header: Vec<u8>,
+        client: Option<&mut EarlyTcp>,
+        until: Instant,
+    ) -> Result<DialResult, OpenError> {
+        let line = &self.0.line;
+        let (mut heard, lately) = line.heard_lately();
+        let mut outgoing = Outgoing::new(header, client.filter(|_| lately));
+        let mut answer = pin!(frame::read_message::<DialResult>(recv, MAX_RESULT));
         loop {
-            let before = self.0.line.heard();
-            tokio::time::sleep(SILENCE).await;
-            if self.0.line.heard() == before {
-                return;
+            tokio::select! {
+                biased;
+                result = &mut answer => return result.map_err(|e| match (e, line.connection.close_reason()) {
+                    (FrameError::Io(_), Some(lost)) => lost.into(),
+                    (e, _) => e.into(),
+                }),
+                never = outgoing.push(send) => match never {},
+                () = sleep_until(until.min(Instant::now() + SILENCE)) => {}
             }
-            self.0.line.send(Frame::Probe(Probe {}));
+            if Instant::now() >= until {
+                return Err(OpenError::Timeout("the answer of the hosting side"));
+            }
+            // A peer that lives acknowledges at once, however long its program takes to answer.
+            let before = std::mem::replace(&mut heard, line.heard());
+            if heard != before {
+                line.send(Frame::Probe(Probe {}));
+                continue;
+            }
+            line.suspect();
+            // With bytes of a client nothing else can be tried: then the peer's connection decides.
+            if !outgoing.is_at_stake() {
+                return Err(OpenError::Silent);
+            }
         }
     }
 

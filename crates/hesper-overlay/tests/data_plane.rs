@@ -6,6 +6,8 @@
 mod cuts;
 #[path = "data_plane/datagrams.rs"]
 mod datagrams;
+#[path = "data_plane/early.rs"]
+mod early;
 #[path = "data_plane/fail_over.rs"]
 mod fail_over;
 mod support;

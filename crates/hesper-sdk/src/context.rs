@@ -12,14 +12,18 @@ use hesper_client::{
     keeper::Keeper,
     renewal::{RenewAs, keep_renewed},
 };
-use hesper_overlay::{datagram::DatagramFlow, node::AttachState, stream::Stream};
+use hesper_overlay::{
+    datagram::DatagramFlow, early::EarlyTcp, node::AttachState, splice::Copied, stream::Stream,
+};
 use hesper_pki::{identity_file::IdentityFile, spiffe::SpiffeRole};
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
+    net::TcpStream,
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
@@ -153,6 +157,24 @@ impl Context {
         Dial::new(&self.inner, dial::key(service, &options), &options).run().await
     }
 
+    /// Opens a stream to a service for a TCP client, and takes its connection: what the client sends at once goes along with the dial, if the
+    /// host was heard of a moment ago. Should that host be lost then, the dial fails: no other gets what was sent. Until both have ended,
+    /// every close of the connection is a reset.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_tcp(
+        &self,
+        service: &str,
+        options: DialOptions,
+        tcp: TcpStream,
+    ) -> Result<TcpDialed, DialError> {
+        let mut tcp = EarlyTcp::new(tcp);
+        let dial = Dial::new(&self.inner, dial::key(service, &options), &options);
+        let stream = dial.run_early(Some(&mut tcp)).await?;
+        Ok(TcpDialed { stream, tcp })
+    }
+
     /// Opens a flow of datagrams to a service that carries UDP, named as for [`Self::dial`].
     ///
     /// # Errors
@@ -210,5 +232,22 @@ impl Context {
             node.close().await;
         }
         self.inner.session.send_replace(None);
+    }
+}
+
+/// A TCP connection and the stream that was dialed for it.
+#[derive(Debug)]
+pub struct TcpDialed {
+    stream: Stream,
+    tcp: EarlyTcp,
+}
+
+impl TcpDialed {
+    /// Copies both ways until both directions have ended, as [`Stream::splice_tcp`].
+    ///
+    /// # Errors
+    /// The first failure of either side.
+    pub async fn splice(self) -> io::Result<Copied> {
+        self.stream.splice_tcp_early(self.tcp).await
     }
 }

@@ -8,7 +8,13 @@ use crate::{
     renew::{pass, publish, renewal},
     status::Failure,
 };
-use hesper_overlay::{admission::code, node::PassError, peer::OpenError, stream::Stream};
+use hesper_overlay::{
+    admission::code,
+    early::EarlyTcp,
+    node::PassError,
+    peer::{OpenError, Peer},
+    stream::Stream,
+};
 use hesper_proto::{
     control::{DialRequest, DialResponse},
     overlay::DialHeader,
@@ -53,6 +59,16 @@ struct Failed {
     next: Next,
 }
 
+impl Failed {
+    /// The hosting side may have used what the client sent: it is sent to no other.
+    fn for_good(mut self) -> Self {
+        if let DialError::NoRoute { message } = &mut self.error {
+            message.push_str("; what the client sent may have arrived, so no other host is tried");
+        }
+        Self { next: Next::GiveUp, ..self }
+    }
+}
+
 /// What to try next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -85,13 +101,18 @@ impl<'a> Dial<'a> {
         Self { datagrams: true, ..self }
     }
 
-    pub(crate) async fn run(mut self) -> Result<Stream, DialError> {
+    pub(crate) async fn run(self) -> Result<Stream, DialError> {
+        self.run_early(None).await
+    }
+
+    /// For a TCP client whose first bytes may go along.
+    pub(crate) async fn run_early(mut self, client: Option<&mut EarlyTcp>) -> Result<Stream, DialError> {
         let mut last = None;
         let closing = self.inner.closing.clone();
         let until = self.until;
         let result = tokio::select! {
             () = closing.cancelled() => return Err(DialError::Shutdown),
-            result = timeout_at(until, self.attempts(&mut last)) => result,
+            result = timeout_at(until, self.attempts(&mut last, client)) => result,
         };
         match (result, last) {
             (Ok(result), _) => result,
@@ -109,7 +130,11 @@ impl<'a> Dial<'a> {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
-    async fn attempts(&mut self, last: &mut Option<DialError>) -> Result<Stream, DialError> {
+    async fn attempts(
+        &mut self,
+        last: &mut Option<DialError>,
+        mut client: Option<&mut EarlyTcp>,
+    ) -> Result<Stream, DialError> {
         for attempt in 0..MAX_ATTEMPTS {
             // The first retry is at once: mostly it was only the grant that was old.
             if attempt > 1 {
@@ -132,7 +157,7 @@ impl<'a> Dial<'a> {
                 }
                 Err(failure) => return Err(failure.into_dial()),
             };
-            let failed = match self.open(&lease).await {
+            let failed = match self.open(&lease, client.as_deref_mut()).await {
                 Ok(stream) => return Ok(stream),
                 Err(failed) => failed,
             };
@@ -294,18 +319,8 @@ impl<'a> Dial<'a> {
         }
     }
 
-    async fn open(&self, lease: &Arc<Lease>) -> Result<Stream, Failed> {
-        if !lease.presented.load(Relaxed) {
-            self.stage("a router to take the pass");
-            self.present(lease).await?;
-            lease.presented.store(true, Relaxed);
-        }
-        self.stage(format!("the connection to hosting identity {}", lease.binder_id));
-        let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
-        let peer = match timeout(connect_patience(self.left()), connecting).await {
-            Ok(peer) => peer.map_err(|e| self.failed(lease, e))?,
-            Err(_) => return Err(self.failed(lease, OpenError::Timeout("the connection"))),
-        };
+    async fn open(&self, lease: &Arc<Lease>, mut client: Option<&mut EarlyTcp>) -> Result<Stream, Failed> {
+        let peer = self.connect(lease).await?;
         self.stage("the answer of the hosting program");
         let tokens = lease.tokens();
         let header = DialHeader {
@@ -315,14 +330,35 @@ impl<'a> Dial<'a> {
             grant: tokens.response.grant.clone(),
             app_data: self.options.app_data.clone(),
         };
-        let opened = peer.open(header, Box::new(lease.clone()), self.left()).await;
-        let stream = opened.map_err(|e| self.failed(lease, e))?;
+        let stands_for = Box::new(lease.clone());
+        let opened = match &mut client {
+            Some(client) => peer.open_early(header, stands_for, self.left(), client).await,
+            None => peer.open(header, stands_for, self.left()).await,
+        };
+        let stream = opened.map_err(|error| {
+            let failed = self.failed(lease, error);
+            if client.is_some_and(|c| c.sent() > 0) { failed.for_good() } else { failed }
+        })?;
         lease.add(stream.handle());
         // Renewed between the header and now: the renewal did not find this stream.
         if lease.tokens().response.grant_id != tokens.response.grant_id {
             peer.renew(renewal(lease));
         }
         Ok(stream)
+    }
+
+    async fn connect(&self, lease: &Arc<Lease>) -> Result<Peer, Failed> {
+        if !lease.presented.load(Relaxed) {
+            self.stage("a router to take the pass");
+            self.present(lease).await?;
+            lease.presented.store(true, Relaxed);
+        }
+        self.stage(format!("the connection to hosting identity {}", lease.binder_id));
+        let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
+        match timeout(connect_patience(self.left()), connecting).await {
+            Ok(peer) => peer.map_err(|e| self.failed(lease, e)),
+            Err(_) => Err(self.failed(lease, OpenError::Timeout("the connection"))),
+        }
     }
 
     fn left(&self) -> Duration {

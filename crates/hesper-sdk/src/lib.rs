@@ -33,7 +33,7 @@ mod renew;
 mod status;
 mod view;
 
-pub use context::Context;
+pub use context::{Context, TcpDialed};
 pub use error::{BindError, ContextError, DialError, DialErrorKind, ListenerClosed, NotReady};
 pub use hesper_model::config::Protocol;
 pub use hesper_overlay::{

@@ -38,6 +38,22 @@ pub trait Dialer: Clone + Send + Sync + 'static {
         tcp: TcpStream,
         head: Bytes,
     ) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Dials for a TCP client; the future that comes of it copies both ways, as [`Self::splice`]. Until that has ended well every close of
+    /// `tcp` is a reset: no client must take it for an empty answer. What the client sends at once may go along with the dial.
+    fn dial_tcp(
+        &self,
+        service: &str,
+        options: DialOptions,
+        tcp: TcpStream,
+    ) -> impl Future<Output = Result<impl Future<Output = io::Result<()>> + Send, DialError>> + Send {
+        async move {
+            // Fails on what is no open socket.
+            let _ = tcp.set_zero_linger();
+            let stream = self.dial(service, options).await?;
+            Ok(Self::splice(stream, tcp, Bytes::new()))
+        }
+    }
 }
 
 /// Datagrams to and from one hosting program.
@@ -90,5 +106,15 @@ impl Dialer for Context {
 
     async fn splice(stream: Stream, tcp: TcpStream, head: Bytes) -> io::Result<()> {
         stream.splice_tcp_after(head, tcp).await.map(drop)
+    }
+
+    async fn dial_tcp(
+        &self,
+        service: &str,
+        options: DialOptions,
+        tcp: TcpStream,
+    ) -> Result<impl Future<Output = io::Result<()>> + Send, DialError> {
+        let dialed = Self::dial_tcp(self, service, options, tcp).await?;
+        Ok(async move { dialed.splice().await.map(drop) })
     }
 }

@@ -9,7 +9,6 @@ use crate::{
     metrics::Held,
     plan::{self, ListenEffect, Local, Skipped},
 };
-use bytes::Bytes;
 use hesper_model::config::Protocol;
 use hesper_sdk::{Context, DialOptions};
 use std::{
@@ -335,14 +334,10 @@ async fn carry<D: Dialer>(
 ) {
     let service = &dialed.service;
     let asked = asked(service, local, client, Protocol::Tcp);
-    // Until the copy has ended well every close is a reset: no client must take it for an empty answer.
-    if let Err(error) = tcp.set_zero_linger() {
-        tracing::debug!(%error, "no reset");
-    }
-    match dialer.dial(service, dialed.options(&asked)).await {
-        Ok(stream) => {
+    match dialer.dial_tcp(service, dialed.options(&asked), tcp).await {
+        Ok(copying) => {
             metrics.proxied(service, "ok");
-            if let Err(error) = D::splice(stream, tcp, Bytes::new()).await {
+            if let Err(error) = copying.await {
                 tracing::debug!(%service, %client, %error, "a connection broke");
             }
         }
