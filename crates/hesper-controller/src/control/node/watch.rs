@@ -53,7 +53,11 @@ impl Watch {
             tell_node(&outbox, shared.ledger.revoked_for_session(opened.tag));
             Ok(opened)
         });
-        let opened = opened.map_err(|full: TooMany| Status::resource_exhausted(full.to_string()))?;
+        let opened = opened.map_err(|full: TooMany| {
+            let name = &caller.identity.name;
+            tracing::info!(identity = %name, reason = %full, "a node gets no session");
+            Status::resource_exhausted(format!("identity '{name}' gets no further session: {full}"))
+        })?;
         tracing::info!(identity = %caller.identity.name, session = %opened.tag, resumed = opened.resumed, client, "node online");
         let event = Event::now(Kind::Attach, Outcome::Success)
             .actor(caller.identity.id.as_str())

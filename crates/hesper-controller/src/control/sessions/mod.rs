@@ -93,10 +93,15 @@ pub(crate) struct Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooMany {
     /// Of this identity.
-    #[error("this identity has {SESSIONS_PER_IDENTITY_MAX} sessions already")]
+    #[error(
+        "one identity may have {SESSIONS_PER_IDENTITY_MAX} at a time, and all of them are in use; stop a program that runs as it, or enroll \
+         another identity for this one"
+    )]
     OfIdentity,
     /// In total.
-    #[error("the controller has {SESSIONS_MAX} sessions already")]
+    #[error(
+        "this controller keeps {SESSIONS_MAX} at a time, and all of them are in use; stop nodes that nobody needs"
+    )]
     InTotal,
 }
 

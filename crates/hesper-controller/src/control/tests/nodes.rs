@@ -2,7 +2,7 @@
 
 use super::{
     ask,
-    world::{KEY, TRUST_DOMAIN, World, call, certify, open},
+    world::{DEADLINE, KEY, TRUST_DOMAIN, World, call, certify, open},
 };
 use crate::{
     control::{
@@ -18,6 +18,7 @@ use hesper_proto::control::{
 };
 use std::{collections::BTreeSet, time::Duration};
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use tonic::{Code, Request, metadata::MetadataValue};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,4 +236,23 @@ async fn a_thousand_nodes_get_one_update_each() {
     world.delete_policy("everybody-Dial").await;
     let updates = nodes.iter_mut().map(|node| async move { node.next_state().await.unwrap().services.len() });
     assert!(futures::future::join_all(updates).await.into_iter().all(|services| services == 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gets_no_session_is_told_the_limit_and_what_to_do() {
+    let world = World::new().await;
+    let mut nodes = Vec::new();
+    for _ in 0..64 {
+        nodes.push(world.node("dialer").await);
+    }
+    let refused = world.resume("dialer", "").await.err().expect("one too many");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    for words in ["identity 'dialer-name'", "64 at a time", "stop a program", "enroll another identity"] {
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    world.node("binder").await;
+    // One that was stopped makes room at once.
+    nodes.pop();
+    let again = async { while world.resume("dialer", "").await.is_err() {} };
+    timeout(DEADLINE, again).await.expect("a session");
 }
