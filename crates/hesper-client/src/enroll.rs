@@ -87,7 +87,7 @@ pub enum EnrollError {
     },
     /// Somebody else is there.
     #[error(
-        "the server at {url} does not belong to the network that issued this token; check the token and the address, and that nothing intercepts the connection"
+        "the server at {url} does not belong to the network that issued this token; check the token and the address, and that nothing intercepts the connection; if the network's certificate authority has been rotated since the token was made, ask for a new one"
     )]
     OtherCa {
         /// The address.

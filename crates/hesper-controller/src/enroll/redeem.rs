@@ -73,7 +73,7 @@ fn read(state: &State, request: &Request, now: OffsetDateTime) -> Result<Asked, 
         state.verifier().verify(request.token.trim(), unix).map_err(refused_token)?;
     if !state.rotation().trusts(&claims.ca_sha256) {
         return Err(invalid(
-            "the token is for a certificate authority that is not trusted any more: ask for a new one",
+            "the token is for a certificate authority that has been replaced since: ask for a new token",
         ));
     }
     let csr_der = csr::from_pem(&request.csr)
@@ -120,8 +120,11 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Giv
         };
         match ledger::redeem(&enrollment.entity, &redemption, now) {
             Outcome::Refuse(refusal) => return Err(refusal.into()),
-            Outcome::Again { chain_pem, serial } => return Ok(Given { chain_pem, serial }),
-            Outcome::Issue => {}
+            Outcome::Again { chain_pem, serial } if still_counts(state, &serial, now)? => {
+                return Ok(Given { chain_pem, serial });
+            }
+            // The CA of that time is gone: the same key gets one of the CA of now.
+            Outcome::Again { .. } | Outcome::Issue => {}
         }
         let (issued, issuer) = issue(state, asked, now)?;
         let mut changes = Changes::default();
@@ -134,6 +137,22 @@ async fn redeem(state: &State, asked: &Asked, now: OffsetDateTime) -> Result<Giv
         }
     }
     Err(ApiError::conflict("the enrollment is being redeemed by many at once: try again"))
+}
+
+/// Is the certificate that was given before good, as far as its CA goes?
+///
+/// # Errors
+/// It was withdrawn, or its time is over: nothing takes its place.
+fn still_counts(state: &State, serial: &str, now: OffsetDateTime) -> Result<bool, ApiError> {
+    let records = state.records();
+    let given = records.certificate(serial).map(|c| &c.entity);
+    match given {
+        Some(c) if c.revoked => {
+            Err(invalid("the certificate that the token gave was revoked: ask for a new token"))
+        }
+        Some(c) if c.not_after > now => Ok(records.trusts(c)),
+        _ => Err(invalid("the certificate that the token gave has expired: ask for a new token")),
+    }
 }
 
 /// The certificate and its CA.

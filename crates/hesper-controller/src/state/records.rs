@@ -50,7 +50,6 @@ pub(crate) struct Records {
 
 impl Records {
     /// The record of an issued certificate.
-    #[cfg(test)]
     pub(crate) fn certificate(&self, serial: &str) -> Option<&Versioned<Certificate>> {
         self.certificates.get(serial)
     }

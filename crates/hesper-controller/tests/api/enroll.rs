@@ -95,6 +95,66 @@ async fn a_redemption_outlives_a_restart() {
     assert_eq!(h.redeem(&jwt, &key::generate().expect("key")).await.0, StatusCode::CONFLICT);
 }
 
+async fn rotate(h: &mut Harness, step: &str, force: bool) -> (StatusCode, Value) {
+    let answer = h.request(Method::POST, "/ca/rotate", Some(&json!({ "step": step, "force": force }))).await;
+    // The controller may show a certificate of the other CA from now on.
+    let base = h.running().url().to_owned();
+    h.connect(&base).await;
+    answer
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_before_a_rotation_is_given_again_if_it_is_of_use() {
+    let mut h = Harness::start().await;
+    let (_, of_the_old) = token(&h, "early").await;
+    let early = key::generate().expect("key");
+    let (status, first) = h.redeem(&of_the_old, &early).await;
+    assert_eq!(status, StatusCode::OK, "{first}");
+    for step in ["start", "issue"] {
+        assert_eq!(rotate(&mut h, step, true).await.0, StatusCode::OK);
+    }
+    assert_eq!(h.redeem(&of_the_old, &early).await.1["data"]["cert"], first["data"]["cert"], "it counts yet");
+    // Its token is of the new CA, its certificate of the old one.
+    let (_, jwt) = token(&h, "between").await;
+    assert_eq!(rotate(&mut h, "rollback", false).await.0, StatusCode::OK);
+    let between = key::generate().expect("key");
+    let (status, lost) = h.redeem(&jwt, &between).await;
+    assert_eq!(status, StatusCode::OK, "{lost}");
+    assert_eq!(rotate(&mut h, "issue", true).await.0, StatusCode::OK);
+    let (status, answer) = rotate(&mut h, "finish", false).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(message(&answer).contains("early") && message(&answer).contains("between"), "{answer}");
+    assert_eq!(rotate(&mut h, "finish", true).await.0, StatusCode::OK);
+
+    // Its token pins a CA that is gone: the node would not even talk to this controller.
+    let (status, answer) = h.redeem(&of_the_old, &early).await;
+    assert_eq!((status, code(&answer)), (StatusCode::BAD_REQUEST, "INVALID_ENROLLMENT_TOKEN"), "{answer}");
+    assert!(message(&answer).contains("has been replaced since: ask for a new token"), "{answer}");
+    // This one is of use, so the key gets a certificate that is, too, and no other key does.
+    let (status, again) = h.redeem(&jwt, &between).await;
+    assert_eq!(status, StatusCode::OK, "{again}");
+    assert_ne!(again["data"]["cert"], lost["data"]["cert"]);
+    let file = crate::support::identity_file(h.running().url(), &again["data"], &between);
+    let answer = h.client_of(&file).get(h.url("/edge/client/v1/version")).send().await;
+    assert!(answer.is_ok_and(|a| a.status() == StatusCode::OK), "the certificate opens a connection");
+    assert_eq!(h.redeem(&jwt, &between).await, (StatusCode::OK, again), "from now on this one");
+    assert_eq!(h.redeem(&jwt, &key::generate().expect("key")).await.0, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_is_not_given_again() {
+    let h = Harness::start().await;
+    let (id, jwt) = token(&h, "node").await;
+    let key = key::generate().expect("key");
+    assert_eq!(h.redeem(&jwt, &key).await.0, StatusCode::OK);
+    let serial = h.get(&format!("/identities/{id}/enrollments")).await[0]["serial"].clone();
+    let path = format!("/certificates/{}/revoke", serial.as_str().expect("serial"));
+    assert_eq!(h.request(Method::POST, &path, None).await.0, StatusCode::OK);
+    let (status, answer) = h.redeem(&jwt, &key).await;
+    assert_eq!((status, code(&answer)), (StatusCode::BAD_REQUEST, "INVALID_ENROLLMENT_TOKEN"), "{answer}");
+    assert!(message(&answer).contains("was revoked: ask for a new token"), "{answer}");
+}
+
 #[tokio::test]
 async fn bad_tokens_are_told_apart() {
     let h = Harness::start().await;

@@ -171,7 +171,7 @@ fn home_of(dir: &Path) -> PathBuf {
 }
 
 /// The identity file that an enrolling node writes.
-fn identity_file(url: &str, data: &Value, key: &key::PrivateKey) -> IdentityFile {
+pub(crate) fn identity_file(url: &str, data: &Value, key: &key::PrivateKey) -> IdentityFile {
     let pem = |text: &str| format!("pem:{text}");
     let id = json!({
         "cert": pem(data["cert"].as_str().expect("cert")),
