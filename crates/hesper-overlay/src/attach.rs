@@ -412,8 +412,9 @@ impl Task {
                     self.node.event(Event::PeerGone(self.slot, tag));
                 }
             }
-            // That anything was heard is what counts; an acceptance is the answer to a newer session token.
-            from_router::Message::Pong(_) | from_router::Message::Accepted(_) => {}
+            from_router::Message::Pong(pong) => talk.pong(pong.nonce),
+            // That anything was heard is what counts; this is the answer to a newer session token.
+            from_router::Message::Accepted(_) => {}
         }
         Ok(())
     }

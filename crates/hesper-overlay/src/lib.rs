@@ -5,7 +5,7 @@
 //! - [`frame`]: length-prefixed protobuf on attach connections and at the head of streams.
 //! - [`transport`]: the one place where QUIC's parameters are chosen, and why. `congestion`: room for probes in a full window.
 //! - [`paths`], [`socket`]: QUIC sees one address for everybody; below it, each packet's tag chooses the router.
-//! - [`attach`], [`passes`]: the lasting conversation with each router. `roster`, [`attachments`]: with which of them.
+//! - [`attach`], [`passes`]: the lasting conversation with each router. [`round_trips`]: how far away it is. `roster`, [`attachments`]: with which of them.
 //! - [`peer`], [`inbound`]: connections to hosting nodes, and from dialing ones.
 //! - [`handshakes`]: how many of them at once. [`memory`]: what peers may make a node hold.
 //! - `control`: the first stream of such a connection: renewals of grants, probes, the chosen path.
@@ -35,6 +35,7 @@ mod path_watch;
 pub mod paths;
 pub mod peer;
 mod roster;
+pub mod round_trips;
 pub mod socket;
 pub mod splice;
 pub mod stream;

@@ -35,7 +35,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// A status goes at least this often.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Round-trip times of links are looked at this often.
-const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(2);
+const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(1);
 /// After a change others usually follow: a thousand nodes that attach make one status, not a thousand.
 const STATUS_GATHERING: Duration = Duration::from_millis(50);
 /// First and last ceiling of the waits between attempts.
@@ -227,9 +227,7 @@ async fn send_status(sessions: &Sessions, reports: &mpsc::Sender<RouterReport>) 
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         changes.mark_unchanged();
-        let round_trips = sessions.links().round_trips();
-        reported.report(&round_trips);
-        let links = round_trips.into_iter().map(link).collect();
+        let links = reported.report(sessions.links().round_trips()).into_iter().map(link).collect();
         let attached = sessions.tags().iter().map(|tag| tag.0.to_vec()).collect();
         let status = RouterStatus { attached, draining: sessions.is_draining(), links };
         if reports.send(report(router_report::Report::Status(status))).await.is_err() {

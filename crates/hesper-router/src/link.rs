@@ -69,8 +69,21 @@ type Order = (Handed, Option<oneshot::Sender<bool>>);
 /// How one link is reached from outside of its task.
 pub(crate) struct Wire {
     connection: Connection,
+    heart: Arc<Mutex<Heart>>,
     passes: mpsc::Sender<Order>,
     outbox: mpsc::Sender<LinkMessage>,
+}
+
+impl Wire {
+    /// How far away the other router is.
+    fn round_trip(&self) -> Duration {
+        // QUIC has measured the handshake.
+        lock(&self.heart).round_trip().unwrap_or_else(|| self.connection.rtt())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a link does not come about, or ends.
@@ -192,7 +205,8 @@ async fn converse(
 ) -> LinkError {
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let (passes, orders) = mpsc::channel(PASSES);
-    let wire = Wire { connection: connection.clone(), passes, outbox: outbox.clone() };
+    let heart = Arc::new(Mutex::new(Heart::new(Instant::now())));
+    let wire = Wire { connection: connection.clone(), heart: heart.clone(), passes, outbox: outbox.clone() };
     let Some((ix, epoch)) = sessions.link_up(id, place, wire) else {
         connection.close(close::REFUSED, b"no room");
         return LinkError::NoRoom;
@@ -204,7 +218,7 @@ async fn converse(
         ix,
         epoch,
         outbox,
-        heart: Mutex::new(Heart::new(Instant::now())),
+        heart,
         pending: Mutex::default(),
         window: Semaphore::new(WINDOW),
     };
@@ -238,7 +252,7 @@ struct Link<'a> {
     ix: RouterIx,
     epoch: u64,
     outbox: mpsc::Sender<LinkMessage>,
-    heart: Mutex<Heart>,
+    heart: Arc<Mutex<Heart>>,
     /// By request id, so the first one has waited longest.
     pending: Mutex<BTreeMap<u64, Pending>>,
     window: Semaphore,
@@ -252,11 +266,11 @@ impl Drop for Link<'_> {
 
 impl Link<'_> {
     fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, Pending>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     fn heart(&self) -> MutexGuard<'_, Heart> {
-        self.heart.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.heart)
     }
 
     async fn read(&self, mut recv: RecvStream) -> Result<(), LinkError> {
@@ -282,7 +296,7 @@ impl Link<'_> {
             Message::Ping(ping) => return Ok(Some(Message::Pong(Pong { nonce: ping.nonce }))),
             Message::PassResult(result) => self.answered(&result)?,
             Message::Pong(pong) => {
-                self.heart().heard();
+                self.heart().heard(pong.nonce, Instant::now());
                 self.sessions.links().answered(self.ix, self.epoch, pong.nonce);
             }
             Message::Draining(_) => {
@@ -363,7 +377,8 @@ impl Link<'_> {
         loop {
             ticks.tick().await;
             let used = self.sessions.plane().table().take_used(self.ix);
-            let beat = self.heart().beat(used, connection.rtt(), Instant::now());
+            let nonce = rand::random();
+            let beat = self.heart().beat(used, connection.rtt(), nonce, Instant::now());
             let waiting = self.pending().first_key_value().map(|(_, first)| first.since.elapsed());
             match beat {
                 Beat::Dead => return Err(LinkError::Silent),
@@ -372,7 +387,7 @@ impl Link<'_> {
                 }
                 // A full outbox is a router that does not read; it will be found silent.
                 Beat::Ping => {
-                    let ping = LinkMessage { message: Some(Message::Ping(Ping { nonce: 0 })) };
+                    let ping = LinkMessage { message: Some(Message::Ping(Ping { nonce })) };
                     let _ = self.outbox.try_send(ping);
                 }
                 Beat::Rest => {}

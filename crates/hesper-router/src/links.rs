@@ -8,6 +8,7 @@
 pub(crate) mod whereabouts;
 
 use hesper_model::id::{EdgeRouterId, Tag};
+use hesper_overlay::round_trips::RoundTrips;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -94,6 +95,7 @@ pub(crate) struct Heart {
     pinged: Option<Instant>,
     /// How long a ping has been waiting for its answer.
     waiting: Option<Duration>,
+    round_trips: RoundTrips,
 }
 
 /// What the heart wants.
@@ -108,17 +110,24 @@ pub(crate) enum Beat {
 impl Heart {
     /// Of a link that is up at `now`.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { asked: now, used: None, pinged: None, waiting: None }
+        Self { asked: now, used: None, pinged: None, waiting: None, round_trips: RoundTrips::default() }
     }
 
-    /// The other router has answered.
-    pub(crate) fn heard(&mut self) {
+    /// The other router has answered a ping.
+    pub(crate) fn heard(&mut self, nonce: u64, now: Instant) {
         self.waiting = None;
+        self.round_trips.answered(nonce, now);
     }
 
-    /// To be asked every [`Heart::EVERY`]; `used`: packets passed since the last time. However long it was not asked, that counts
+    /// How far away the other router is; `None` before its first answer.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trips.least()
+    }
+
+    /// To be asked every [`Heart::EVERY`]; `used`: packets passed since the last time; `rtt`: by QUIC's estimate; `nonce`: random, the
+    /// number of the ping if there is to be one. However long it was not asked, that counts
     /// for little: a router that was asleep itself shall hear what waits for it before it gives anybody up.
-    pub(crate) fn beat(&mut self, used: bool, rtt: Duration, now: Instant) -> Beat {
+    pub(crate) fn beat(&mut self, used: bool, rtt: Duration, nonce: u64, now: Instant) -> Beat {
         let was_busy = self.is_busy(now);
         if used {
             self.used = Some(now);
@@ -135,6 +144,7 @@ impl Heart {
             return Beat::Rest;
         }
         self.pinged = Some(now);
+        self.round_trips.asked(nonce, now);
         self.waiting.get_or_insert(Duration::ZERO);
         Beat::Ping
     }
@@ -155,18 +165,26 @@ impl Reported {
     /// Should the controller hear of these?
     pub(crate) fn is_news(&self, links: &[(EdgeRouterId, Duration)]) -> bool {
         links.len() != self.0.len()
-            || links.iter().any(|(id, rtt)| {
-                self.0.get(id).is_none_or(|before| {
-                    let apart = rtt.abs_diff(*before);
-                    apart >= NOTABLE_RTT && apart * 4 >= *before
-                })
-            })
+            || links.iter().any(|(id, rtt)| self.0.get(id).is_none_or(|before| is_notable(*before, *rtt)))
     }
 
-    /// It hears of them.
-    pub(crate) fn report(&mut self, links: &[(EdgeRouterId, Duration)]) {
+    /// It hears of them. What has hardly changed stays what it was, so that no path is changed for noise.
+    pub(crate) fn report(
+        &mut self,
+        mut links: Vec<(EdgeRouterId, Duration)>,
+    ) -> Vec<(EdgeRouterId, Duration)> {
+        for (id, rtt) in &mut links {
+            *rtt = self.0.get(id).copied().filter(|before| !is_notable(*before, *rtt)).unwrap_or(*rtt);
+        }
         self.0 = links.iter().cloned().collect();
+        links
     }
+}
+
+/// Has the round-trip time changed by as much as the controller should know?
+fn is_notable(before: Duration, now: Duration) -> bool {
+    let apart = now.abs_diff(before);
+    apart >= NOTABLE_RTT && apart * 4 >= before
 }
 
 #[cfg(test)]
@@ -214,9 +232,9 @@ mod tests {
         let start = Instant::now();
         let (mut heart, mut pings) = (Heart::new(start), vec![]);
         for at in (0..).step_by(50) {
-            match heart.beat(busy, rtt, start + ms(at)) {
+            match heart.beat(busy, rtt, at, start + ms(at)) {
                 Beat::Ping if at < answered => {
-                    heart.heard();
+                    heart.heard(at, start + ms(at));
                     pings.push(at);
                 }
                 Beat::Ping => pings.push(at),
@@ -246,15 +264,15 @@ mod tests {
     fn a_router_that_slept_or_just_became_busy_gives_nobody_up_for_it() {
         let start = Instant::now();
         let mut heart = Heart::new(start);
-        assert_eq!(heart.beat(false, ms(0), start), Beat::Ping);
-        assert_eq!(heart.beat(false, ms(0), start + ms(60_000)), Beat::Ping, "asleep for a minute");
+        assert_eq!(heart.beat(false, ms(0), 0, start), Beat::Ping);
+        assert_eq!(heart.beat(false, ms(0), 0, start + ms(60_000)), Beat::Ping, "asleep for a minute");
         let mut at = 60_000;
         while at < 62_500 {
             at += 50;
-            assert_ne!(heart.beat(false, ms(0), start + ms(at)), Beat::Dead);
+            assert_ne!(heart.beat(false, ms(0), 0, start + ms(at)), Beat::Dead);
         }
-        assert_ne!(heart.beat(true, ms(0), start + ms(at + 50)), Beat::Dead, "busy from here");
-        assert_ne!(heart.beat(false, ms(0), start + ms(at + 500)), Beat::Dead);
+        assert_ne!(heart.beat(true, ms(0), 0, start + ms(at + 50)), Beat::Dead, "busy from here");
+        assert_ne!(heart.beat(false, ms(0), 0, start + ms(at + 500)), Beat::Dead);
     }
 
     #[test]
@@ -262,12 +280,14 @@ mod tests {
         let links = |rtt: u64| vec![(EdgeRouterId::new("r2"), Duration::from_micros(rtt))];
         let mut reported = Reported::default();
         assert!(!reported.is_news(&[]) && reported.is_news(&links(10_000)));
-        reported.report(&links(10_000));
+        assert_eq!(reported.report(links(10_000)), links(10_000));
         for (rtt, news) in [(10_000, false), (12_499, false), (12_500, true), (7_500, true), (7_501, false)] {
             assert_eq!(reported.is_news(&links(rtt)), news, "{rtt}");
+            let told = Reported(reported.0.clone()).report(links(rtt));
+            assert_eq!(told, if news { links(rtt) } else { links(10_000) }, "{rtt}");
         }
         assert!(reported.is_news(&[]), "the link is gone");
-        reported.report(&links(400));
+        reported.report(links(400));
         assert!(
             !reported.is_news(&links(1_399)) && reported.is_news(&links(1_400)),
             "fractions of a millisecond"

@@ -1,13 +1,16 @@
 //! What is said on an attach connection, and which answers are outstanding.
 
 use super::{Answer, AttachError, PeerAttached, Present, WRITE_DEADLINE};
-use crate::{frame, passes::Pass, paths::Slot};
+use crate::{frame, passes::Pass, paths::Slot, round_trips::RoundTrips};
 use hesper_model::id::Tag;
 use hesper_proto::overlay::{
     AttachHello, FromNode, FromRouter, PassResult, Ping, PresentPass, from_node, from_router,
 };
 use quinn::{RecvStream, SendStream};
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 use tokio::{sync::mpsc, time::timeout};
 
 /// Passes that a router may leave unanswered at any time.
@@ -36,11 +39,12 @@ pub(super) struct Talk {
     send: SendStream,
     pending: HashMap<u64, Pending>,
     next_request: u64,
+    round_trips: RoundTrips,
 }
 
 impl Talk {
     pub(super) fn new(send: SendStream) -> Self {
-        Self { send, pending: HashMap::new(), next_request: 1 }
+        Self { send, pending: HashMap::new(), next_request: 1, round_trips: RoundTrips::default() }
     }
 
     pub(super) async fn present(&mut self, order: Present) -> Result<(), AttachError> {
@@ -82,7 +86,19 @@ impl Talk {
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), AttachError> {
-        say(&mut self.send, from_node::Message::Ping(Ping { nonce: self.next_request })).await
+        let nonce = rand::random();
+        self.round_trips.asked(nonce, Instant::now());
+        say(&mut self.send, from_node::Message::Ping(Ping { nonce })).await
+    }
+
+    /// The answer to a ping.
+    pub(super) fn pong(&mut self, nonce: u64) {
+        self.round_trips.answered(nonce, Instant::now());
+    }
+
+    /// How far away the router is; `None` before its first answer to a ping.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trips.least()
     }
 }
 

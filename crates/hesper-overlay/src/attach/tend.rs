@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long nothing may have gone by a draining router before it is left: what is under way arrives.
 const LEAVE_AFTER: Duration = Duration::from_secs(1);
 /// How often a changed round trip is published, and from which change on (a quarter, and at least this).
-const RTT_EVERY: Duration = Duration::from_secs(5);
+const RTT_EVERY: Duration = Duration::from_secs(2);
 const RTT_CHANGE: Duration = Duration::from_millis(1);
 
 impl Task {
@@ -30,7 +30,7 @@ impl Task {
         let rtt = line.connection.rtt();
         let (beats, next) = line.pulse.look(now, Seen { heard: heard(&line.connection), carried, rtt });
         self.act(beats, talk).await?;
-        self.publish_rtt(now, rtt);
+        self.publish_rtt(now, talk.round_trip().unwrap_or(rtt));
         self.leave_early(now, carried)?;
         Ok(next)
     }

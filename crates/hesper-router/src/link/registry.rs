@@ -164,10 +164,10 @@ impl Links {
         }
     }
 
-    /// The links that are up, each with its smoothed round-trip time, in order of router.
+    /// The links that are up, each with its round-trip time, in order of router.
     pub(crate) fn round_trips(&self) -> Vec<(EdgeRouterId, Duration)> {
         let mut links: Vec<_> =
-            self.inner().up.values().map(|up| (up.id.clone(), up.wire.connection.rtt())).collect();
+            self.inner().up.values().map(|up| (up.id.clone(), up.wire.round_trip())).collect();
         links.sort_unstable_by(|x, y| x.0.as_str().cmp(y.0.as_str()));
         links
     }
