@@ -54,6 +54,8 @@ pub(crate) struct Ledger {
     entries: HashMap<String, Entry>,
     by_expiry: BTreeSet<(u64, String)>,
     by_pair: HashMap<Arc<Pair>, BTreeSet<String>>,
+    /// By its dialer's session and its binder's.
+    by_session: HashMap<Tag, BTreeSet<String>>,
     /// Pairs with a grant that was recorded since the last round.
     fresh: HashSet<Arc<Pair>>,
     /// How many were ever recorded.
@@ -88,7 +90,6 @@ impl Ledger {
             return Err(full);
         }
         *self.per_dialer.entry(grant.pair.dialer.clone()).or_default() += 1;
-        self.by_expiry.insert((grant.expires_at, grant.id.clone()));
         if matches!(grant.reach, Reach::Paths { .. }) {
             let before = self.newest.insert(grant.lease(), grant.id.clone());
             if before.is_none() {
@@ -100,8 +101,17 @@ impl Ledger {
         self.by_pair.entry(Arc::clone(&pair)).or_default().insert(grant.id.clone());
         self.fresh.insert(pair);
         self.recorded += 1;
-        self.entries.insert(grant.id.clone(), Entry::new(self.recorded, grant));
+        self.put(Entry::new(self.recorded, grant));
         Ok(())
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let id = &entry.grant.id;
+        for tag in [entry.grant.dialer_tag, entry.grant.binder_tag] {
+            self.by_session.entry(tag).or_default().insert(id.clone());
+        }
+        self.by_expiry.insert((entry.ends(), id.clone()));
+        self.entries.insert(id.clone(), entry);
     }
 
     /// Forgets a grant that was never given out.
@@ -109,6 +119,14 @@ impl Ledger {
         let Some(entry) = self.entries.remove(id) else { return };
         self.end_lease(entry.grant.lease(), id);
         self.by_expiry.remove(&(entry.ends(), id.to_owned()));
+        for tag in [entry.grant.dialer_tag, entry.grant.binder_tag] {
+            if let Some(of_session) = self.by_session.get_mut(&tag) {
+                of_session.remove(id);
+                if of_session.is_empty() {
+                    self.by_session.remove(&tag);
+                }
+            }
+        }
         match entry.kept_until {
             Some(_) => {
                 self.kept -= 1;
@@ -151,14 +169,12 @@ impl Ledger {
 
     /// Takes in a revoked grant that counts for nobody, for those who are away.
     fn keep_entry(&mut self, mut entry: Entry) -> bool {
-        let id = entry.grant.id.clone();
-        if self.kept >= REVOKED_MAX || self.entries.contains_key(&id) {
+        if self.kept >= REVOKED_MAX || self.entries.contains_key(&entry.grant.id) {
             return false;
         }
         entry.kept_until = Some(entry.grant.expires_at.saturating_add(REVOKED_KEPT));
-        self.by_expiry.insert((entry.ends(), id.clone()));
         self.kept += 1;
-        self.entries.insert(id, entry);
+        self.put(entry);
         true
     }
 
@@ -301,18 +317,19 @@ impl Ledger {
 
     /// Revokes every live grant of a session, as dialer or as binder.
     pub(crate) fn revoke_session(&mut self, tag: Tag, reason: &str) -> Vec<Revocation> {
-        let of_session = |e: &&mut Entry| e.grant.dialer_tag == tag || e.grant.binder_tag == tag;
-        let live = self.entries.values_mut().filter(|e| e.revoked.is_none()).filter(of_session);
-        let revocations: Vec<_> = live.filter_map(|entry| entry.revoke(reason)).collect();
+        let mut revocations = Vec::new();
+        for id in self.by_session.get(&tag).into_iter().flatten() {
+            let live = self.entries.get_mut(id).filter(|e| e.revoked.is_none());
+            revocations.extend(live.and_then(|entry| entry.revoke(reason)));
+        }
         self.end_leases(&revocations);
         revocations
     }
 
     /// Revoked grants that would still be valid and concern this session: to be told again when it is back.
     pub(crate) fn revoked_for_session(&self, tag: Tag) -> Vec<(String, String)> {
-        let concerned =
-            self.entries.values().filter(|e| e.grant.dialer_tag == tag || e.grant.binder_tag == tag);
-        concerned.filter_map(|e| Some((e.grant.id.clone(), e.revoked.clone()?))).collect()
+        let ids = self.by_session.get(&tag).into_iter().flatten();
+        ids.filter_map(|id| Some((id.clone(), self.entries.get(id)?.revoked.clone()?))).collect()
     }
 
     /// Revoked passes that would still be valid at this router: to be told again when it is back.

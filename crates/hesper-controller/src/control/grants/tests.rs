@@ -241,10 +241,21 @@ proptest! {
             match what {
                 0 | 1 => ledger.issue(grant(&n.to_string(), &who.to_string(), &["r1"], at)).expect("room"),
                 2 => ledger.expire(at),
-                3 => drop(ledger.revoke_session(Tag([1; 8]), "gone")),
+                3 => {
+                    let tag = Tag([1 + who % 2; 8]);
+                    let of_session = |e: &&Entry| [e.grant.dialer_tag, e.grant.binder_tag].contains(&tag);
+                    let live = ledger.entries.values().filter(|e| e.revoked.is_none()).filter(of_session);
+                    let expected: BTreeSet<_> = live.map(|e| e.grant.id.clone()).collect();
+                    let revoked = ledger.revoke_session(tag, "gone").into_iter().map(|r| r.id).collect();
+                    prop_assert_eq!(expected, revoked);
+                    let told = ledger.revoked_for_session(tag).len();
+                    prop_assert_eq!(told, ledger.entries.values().filter(of_session).count());
+                }
                 _ => ledger.withdraw(&at.to_string()),
             }
             prop_assert_eq!(ledger.entries.len(), ledger.by_expiry.len());
+            prop_assert_eq!(2 * ledger.entries.len(), ledger.by_session.values().map(BTreeSet::len).sum::<usize>());
+            prop_assert!(ledger.by_session.values().flatten().all(|id| ledger.entries.contains_key(id)));
             prop_assert_eq!(ledger.entries.len() - ledger.kept, ledger.by_pair.values().map(BTreeSet::len).sum::<usize>());
             prop_assert_eq!(ledger.newest.len(), ledger.users.values().sum::<usize>());
             prop_assert!(ledger.newest.values().all(|id| ledger.entries.contains_key(id)));
@@ -252,6 +263,6 @@ proptest! {
         }
         ledger.expire(20 + REVOKED_KEPT);
         prop_assert!(ledger.len() == 0 && ledger.kept == 0 && ledger.per_dialer.is_empty() && ledger.newest.is_empty());
-        prop_assert!(ledger.by_pair.is_empty());
+        prop_assert!(ledger.by_pair.is_empty() && ledger.by_session.is_empty());
     }
 }

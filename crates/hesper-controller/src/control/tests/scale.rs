@@ -134,3 +134,20 @@ fn a_policy_change_with_ten_thousand_nodes() {
     );
     assert_eq!((revoked, changed, told, none), (NODES / GROUPS, NODES / GROUPS, NODES / GROUPS, 0));
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn all_of_ten_thousand_sessions_end_at_once() {
+    let (mut ledger, model) = (Ledger::default(), model());
+    (0..NODES).for_each(|n| ledger.issue(grant(&model, n)).unwrap());
+    let (revoked, _) = measured("10,000 sessions ended", || {
+        (0..NODES)
+            .map(|n| ledger.revoke_session(tag(n), "its identity was disabled").len() as u64)
+            .sum::<u64>()
+    });
+    let (told, _) = measured("10,000 sessions back, and told", || {
+        (0..NODES).map(|n| ledger.revoked_for_session(tag(n)).len() as u64).sum::<u64>()
+    });
+    // Each as its dialer's and as its binder's; the first hundred bind for all, one of them each for itself.
+    assert_eq!((revoked, told), (NODES, 2 * NODES - GROUPS));
+}
