@@ -8,16 +8,19 @@ mod unreachable;
 
 pub(crate) use self::{refusal::Action, session::Session};
 
-use self::refusal::refusal;
+use self::refusal::{code_of, refusal};
 use crate::config_store::ConfigStore;
 use anyhow::{Context, Result, bail};
 use hesper_pki::{digest::sha256_hex, tls};
-use reqwest::{Method, StatusCode, Url, header};
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderValue},
+};
 use rustls::ClientConfig;
 use serde_json::Value;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,6 +32,8 @@ const MANAGEMENT: &str = "edge/management/v1/";
 pub(crate) const CA_PATH: &str = ".well-known/est/cacerts";
 /// SHA-256 of what is there, with every answer.
 const TRUSTED_CAS: &str = "hesper-trusted-cas";
+/// The revision of what administrators changed last.
+const REVISION: &str = "hesper-revision";
 
 /// The controller knows no such entity (404).
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,11 @@ pub(crate) struct NotFound(String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Changed(String);
+
+/// Somebody else has changed something, whatever it was, since everything was read (412).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Moved(String);
 
 /// Who asks, and what the entity must still be like.
 #[derive(Clone, Copy)]
@@ -59,6 +69,8 @@ pub(crate) struct Client {
     ca_pem: String,
     /// The stored login to keep up to date, if this is one.
     stored: Option<Arc<Stored>>,
+    /// Where changes demand that nobody else has changed anything: what was read first, and then what the last change made of it.
+    revision: Option<Arc<Mutex<Option<HeaderValue>>>>,
 }
 
 /// A stored login that takes over the CAs that the controller names.
@@ -93,6 +105,7 @@ impl Client {
             read_only: false,
             ca_pem: String::new(),
             stored: None,
+            revision: None,
         })
     }
 
@@ -170,7 +183,11 @@ impl Client {
         if let Some(body) = body.filter(|_| self.show_requests && action != Action::LoggingIn) {
             eprintln!("{method} {url}\n{body:#}");
         }
+        let reads = method == Method::GET;
         let mut request = self.http.request(method, url).query(query);
+        if let Some(revision) = self.revision().filter(|_| !reads) {
+            request = request.header(REVISION, revision);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -186,6 +203,9 @@ impl Client {
         };
         let status = answer.status();
         let trusted = answer.headers().get(TRUSTED_CAS).cloned();
+        if status.is_success() {
+            self.note_revision(answer.headers().get(REVISION), reads);
+        }
         let text = match answer.bytes().await {
             Ok(text) => text,
             Err(e) => return Err(self.unreachable(&e).await),
@@ -203,8 +223,24 @@ impl Client {
         let message = refusal(action, path, status, &text);
         match status {
             StatusCode::NOT_FOUND => Err(NotFound(message).into()),
+            StatusCode::PRECONDITION_FAILED if code_of(&text) == "REVISION_CHANGED" => {
+                Err(Moved(message).into())
+            }
             StatusCode::PRECONDITION_FAILED => Err(Changed(message).into()),
             _ => bail!(message),
+        }
+    }
+
+    fn revision(&self) -> Option<HeaderValue> {
+        self.revision.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_revision(&self, answered: Option<&HeaderValue>, read: bool) {
+        let Some(revision) = &self.revision else { return };
+        let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lists that were read later are newer, and what was decided is as old as the first.
+        if !read || revision.is_none() {
+            *revision = answered.cloned();
         }
     }
 

@@ -30,6 +30,10 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Header of every answer: SHA-256 (hexadecimal) of what `/.well-known/est/cacerts` gives.
 const TRUSTED_CAS: &str = "hesper-trusted-cas";
 
+/// Header of every answer: the revision of what administrators changed last, when the answer was made. In a request that changes an entity:
+/// it is refused with 412 when that has moved.
+pub(crate) const REVISION: &str = "hesper-revision";
+
 /// What a route's handler returns.
 pub(crate) type Reply = BoxFuture<'static, Result<Answer, ApiError>>;
 
@@ -100,6 +104,8 @@ pub(crate) struct Answer {
     body: Payload,
     /// Id and name of what was changed, for the audit file.
     pub(crate) subject: Option<(String, Option<String>)>,
+    /// The revision that the change made.
+    revision: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -112,12 +118,17 @@ enum Payload {
 impl Answer {
     /// 200 with `data`.
     pub(crate) fn data(data: Value) -> Self {
-        Self { status: StatusCode::OK, body: Payload::Envelope { data, meta: json!({}) }, subject: None }
+        Self {
+            status: StatusCode::OK,
+            body: Payload::Envelope { data, meta: json!({}) },
+            subject: None,
+            revision: None,
+        }
     }
 
     /// 200 with `data` and `meta`.
     pub(crate) fn list(data: Value, meta: Value) -> Self {
-        Self { status: StatusCode::OK, body: Payload::Envelope { data, meta }, subject: None }
+        Self { status: StatusCode::OK, body: Payload::Envelope { data, meta }, subject: None, revision: None }
     }
 
     /// 201 with `data`.
@@ -128,12 +139,17 @@ impl Answer {
     /// 200 with a body of its own type, without the envelope.
     pub(crate) fn plain(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let body = Payload::Plain { content_type, body: body.into() };
-        Self { status: StatusCode::OK, body, subject: None }
+        Self { status: StatusCode::OK, body, subject: None, revision: None }
     }
 
     /// A response made elsewhere.
     pub(crate) fn ready(response: Response) -> Self {
-        Self { status: response.status(), body: Payload::Ready(Box::new(response)), subject: None }
+        Self {
+            status: response.status(),
+            body: Payload::Ready(Box::new(response)),
+            subject: None,
+            revision: None,
+        }
     }
 
     /// Changes each item of a list.
@@ -147,6 +163,11 @@ impl Answer {
     /// Names what was changed.
     pub(crate) fn about(self, id: &str, name: Option<&str>) -> Self {
         Self { subject: Some((id.to_owned(), name.map(str::to_owned))), ..self }
+    }
+
+    /// Says which revision the change made.
+    pub(crate) fn at(self, revision: u64) -> Self {
+        Self { revision: Some(revision), ..self }
     }
 
     fn into_response(self) -> Response {
@@ -168,14 +189,20 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
     let request_id = hesper_model::id::random_id(&mut rand::rng());
     let (mut parts, body) = request.into_parts();
     let remote = parts.extensions.get::<Remote>().map(|r| r.0.ip().to_string()).unwrap_or_default();
+    // Before anything is read: what is read may be newer, and never older.
+    let mut revision = state.managed();
     let result = match open(&state, &route, &mut parts, body, remote).await {
         Ok(call) => run(state.clone(), route.clone(), call, parts.uri.path().to_owned()).await,
         Err(error) => Err(error),
     };
     let mut response = match result {
-        Ok(answer) => answer.into_response(),
+        Ok(answer) => {
+            revision = answer.revision.unwrap_or(revision);
+            answer.into_response()
+        }
         Err(error) => refusal(&error, &request_id),
     };
+    response.headers_mut().insert(REVISION, HeaderValue::from(revision));
     // So that whoever trusts other CAs than the controller names takes the new ones over while it still can verify them.
     if let Ok(trusted) = HeaderValue::from_str(&sha256_hex(state.ca_pem().as_bytes())) {
         response.headers_mut().insert(TRUSTED_CAS, trusted);

@@ -1,7 +1,7 @@
 //! Create, read, change and delete, once for every kind.
 
 use super::{
-    call::{Answer, Call, Reply},
+    call::{Answer, Call, REVISION, Reply},
     cascade,
     error::ApiError,
     fields,
@@ -120,11 +120,12 @@ pub(crate) fn create<E: Managed>(state: Arc<State>, call: Call) -> Reply {
         let entity = build::<E>(&given, Map::new(), &E::new_id(), now, now)?;
         free_name(&state, &entity, None)?;
         entity.check(None, &model)?;
+        as_read(&call, &state)?;
         let mut changes = Changes::default();
         changes.create(&entity);
         let mut told = entity.created(&given, &state, now, &mut changes)?;
-        match state.commit(changes).await {
-            Ok(_) => {}
+        let revision = match state.commit_managed(changes).await {
+            Ok(revision) => revision,
             Err(WriteError::Conflict(_)) => {
                 free_name(&state, &entity, None)?;
                 return Err(ApiError::conflict(format!(
@@ -133,9 +134,9 @@ pub(crate) fn create<E: Managed>(state: Arc<State>, call: Call) -> Reply {
                 )));
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         told.insert("id".into(), json!(entity.id()));
-        Ok(Answer::created(Value::Object(told)).about(entity.id(), entity.name()))
+        Ok(Answer::created(Value::Object(told)).about(entity.id(), entity.name()).at(revision))
     })
 }
 
@@ -158,11 +159,12 @@ fn change<E: Managed>(state: Arc<State>, call: Call, whole: bool) -> Reply {
         for _ in 0..WRITE_ATTEMPTS {
             let old = state.get::<E>(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
             as_expected(&call, &old.entity)?;
+            as_read(&call, &state)?;
             let new = changed(&state, &old, &body, whole)?;
             let mut changes = Changes::default();
             changes.update(&old, &new);
-            match state.commit(changes).await {
-                Ok(_) => return Ok(Answer::data(json!({})).about(id, new.name())),
+            match state.commit_managed(changes).await {
+                Ok(revision) => return Ok(Answer::data(json!({})).about(id, new.name()).at(revision)),
                 Err(WriteError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -184,6 +186,20 @@ fn as_expected<E: Managed>(call: &Call, entity: &E) -> Result<(), ApiError> {
     let message =
         format!("the {kind} was changed by somebody else, at {now}: read it again and decide again");
     Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", message))
+}
+
+/// `Hesper-Revision`: the caller has decided by everything that administrators had changed until then, and by nothing later. Asked while
+/// `State::planning` is held.
+fn as_read(call: &Call, state: &State) -> Result<(), ApiError> {
+    let now = state.managed().to_string();
+    match call.headers.get(REVISION) {
+        Some(read) if read.as_bytes() != now.as_bytes() => {
+            let message =
+                "somebody else has changed the network since it was read: read it again and decide again";
+            Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "REVISION_CHANGED", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn changed<E: Managed>(
@@ -261,14 +277,15 @@ pub(crate) fn delete<E: Managed>(state: Arc<State>, call: Call) -> Reply {
             let model = state.model();
             let entity = model.table::<E>().get(id).ok_or_else(|| ApiError::not_found(E::KIND, id))?;
             as_expected(&call, entity.as_ref())?;
+            as_read(&call, &state)?;
             entity.removable()?;
             let effects = cascade::delete(&model, &state.records(), E::KIND, id)
                 .map_err(|e| ApiError::conflict(e.to_string()))?;
             let Some(changes) = cascade::changes(&state, effects, OffsetDateTime::now_utc()) else {
                 continue;
             };
-            match state.commit(changes).await {
-                Ok(_) => return Ok(Answer::data(json!({})).about(id, entity.name())),
+            match state.commit_managed(changes).await {
+                Ok(revision) => return Ok(Answer::data(json!({})).about(id, entity.name()).at(revision)),
                 Err(WriteError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }

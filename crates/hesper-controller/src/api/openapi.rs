@@ -63,6 +63,11 @@ fn operation(route: &Route) -> Value {
             "The entity's `updatedAt` in quotes: refused with 412 when it was changed since it was read.";
         json!({ "name": "If-Match", "in": "header", "description": doc, "schema": { "type": "string" } })
     });
+    let writes = guarded || matches!(route.input, Input::Create(_));
+    let by_revision = writes.then(|| {
+        let doc = "The header of the same name of an earlier answer: refused with 412 when an administrator has changed any entity since.";
+        json!({ "name": "Hesper-Revision", "in": "header", "description": doc, "schema": { "type": "string" } })
+    });
     let tag =
         route.path.split('/').find(|p| !p.is_empty() && !["edge", "management", "client", "v1"].contains(p));
     let status = if matches!(route.output, Output::Created(_)) { "201" } else { "200" };
@@ -70,7 +75,7 @@ fn operation(route: &Route) -> Value {
         "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [tag.unwrap_or("controller")],
-        "parameters": in_path.chain(in_query).chain(in_header).collect::<Vec<_>>(),
+        "parameters": in_path.chain(in_query).chain(in_header).chain(by_revision).collect::<Vec<_>>(),
         "responses": { status: answer(route.output), "default": { "$ref": "#/components/responses/Refusal" } },
         "security": if route.access == Access::Open { json!([]) } else { json!([{ "session": [] }]) },
     });

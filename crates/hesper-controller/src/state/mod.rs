@@ -22,7 +22,10 @@ use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 use tokio::sync::watch;
@@ -31,6 +34,9 @@ use tokio::sync::watch;
 const APPLY_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a write is planned again after another writer was faster.
 pub(crate) const WRITE_ATTEMPTS: usize = 16;
+
+/// Added to a revision of which it is not known whether it is the last: far from every other.
+const UNKNOWN: u64 = 1 << 40;
 
 /// The parts that do not change while the controller runs.
 pub(crate) struct Authority {
@@ -60,6 +66,8 @@ pub(crate) struct State {
     pub(crate) auth: Auth,
     /// Held by the management API from reading the model to committing what it planned on it.
     pub(crate) planning: tokio::sync::Mutex<()>,
+    /// Revision of what the management API wrote last. Nodes that come and go do not move it.
+    managed: AtomicU64,
     verifier: Verifier,
     view: ArcSwap<View>,
     /// Revision of each entity's last write, by key.
@@ -109,12 +117,33 @@ impl State {
             control: Control::with(loaded.tokens, loaded.revoked),
             auth: Auth::new(),
             planning: tokio::sync::Mutex::new(()),
+            managed: AtomicU64::new(loaded.revision),
             verifier,
             view: ArcSwap::from_pointee(loaded.view),
             revisions: RwLock::new(loaded.revisions),
             applied: watch::Sender::new(loaded.revision),
             revision: watch::Sender::new(loaded.revision),
         })
+    }
+
+    /// The revision of what administrators changed last; after a restart, of everything.
+    pub(crate) fn managed(&self) -> u64 {
+        self.managed.load(SeqCst)
+    }
+
+    /// Commits what an administrator changes, while [`State::planning`] is held.
+    ///
+    /// # Errors
+    /// As of [`State::commit`].
+    pub(crate) async fn commit_managed(&self, changes: Changes) -> Result<u64, WriteError> {
+        let committed = self.commit(changes).await;
+        match &committed {
+            Ok(revision) => self.managed.store(*revision, SeqCst),
+            Err(WriteError::Conflict(_)) => {}
+            // Perhaps it was written: whoever has read anything before reads again.
+            Err(_) => drop(self.managed.fetch_add(UNKNOWN, SeqCst)),
+        }
+        committed
     }
 
     /// Verifies the tokens that this controller signed.

@@ -81,6 +81,52 @@ async fn what_was_changed_since_it_was_read_is_not_overwritten() {
 }
 
 #[tokio::test]
+async fn a_change_may_demand_that_nobody_else_has_changed_anything_since() {
+    let h = Harness::start().await;
+    let send = |method: Method, path: &str, body: Value, revision: Option<String>| {
+        let url = h.url(&format!("{}{path}", crate::support::MANAGEMENT));
+        let request = h.client.request(method, url).bearer_auth(&h.token).json(&body);
+        let request = match revision {
+            Some(revision) => request.header("hesper-revision", revision),
+            None => request,
+        };
+        async move {
+            let answer = request.send().await.expect("answer");
+            let revision = answer.headers()["hesper-revision"].to_str().expect("text").to_owned();
+            let (status, body) = crate::support::read(answer).await;
+            (status, body, revision)
+        }
+    };
+    let (_, _, read) = send(Method::GET, "/services", json!({}), None).await;
+    let (status, made, mine) =
+        send(Method::POST, "/services", json!({ "name": "mine" }), Some(read.clone())).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_ne!(mine, read);
+    let path = format!("/services/{}", made["data"]["id"].as_str().expect("an id"));
+    // One's own change is what the next one builds on, and a login is no change.
+    h.login(crate::support::ADMIN, crate::support::ADMIN).await;
+    let (status, answer, mine) =
+        send(Method::PATCH, &path, json!({ "roleAttributes": ["a"] }), Some(mine)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let theirs = h.create_id("services", json!({ "name": "theirs" })).await;
+    for (method, path, body) in [
+        (Method::POST, "/services", json!({ "name": "another" })),
+        (Method::PATCH, &path, json!({ "roleAttributes": ["b"] })),
+        (Method::PUT, &path, json!({ "name": "mine" })),
+        (Method::DELETE, &path, json!({})),
+    ] {
+        let (status, answer, _) = send(method.clone(), path, body, Some(mine.clone())).await;
+        assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{method}: {answer}");
+        assert_eq!(code(&answer), "REVISION_CHANGED");
+        assert!(message(&answer).contains("somebody else has changed the network"), "{answer}");
+    }
+    assert_eq!(h.get(&path).await["roleAttributes"], json!(["a"]));
+    h.delete(&format!("/services/{theirs}")).await;
+    let (_, _, now) = send(Method::GET, "/services", json!({}), None).await;
+    assert_eq!(send(Method::DELETE, &path, json!({}), Some(now)).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn every_kind_is_created_read_changed_replaced_and_deleted() {
     let h = Harness::start().await;
     for (plural, body, change) in samples(&h).await {

@@ -25,6 +25,12 @@ pub(crate) enum Action {
     Revoking,
 }
 
+/// The code of a refusal; empty when it has none.
+pub(super) fn code_of(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    body.pointer("/error/code").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 /// A refusal in OpenZiti's words: what was being done, the status, the code, and the field with its value and the reason.
 pub(super) fn refusal(action: Action, path: &str, status: StatusCode, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);

@@ -48,6 +48,18 @@ impl Session {
         Ok(client.with_token(login.token.clone().unwrap_or_default()))
     }
 
+    /// The same; what it changes demands that nobody else has changed anything since it first read.
+    pub(crate) fn pinned(mut self) -> Self {
+        self.client.revision = Some(Arc::default());
+        self
+    }
+
+    /// Its changes demand nothing of what others have changed.
+    pub(crate) fn unpinned(mut self) -> Self {
+        self.client.revision = None;
+        self
+    }
+
     /// GET.
     ///
     /// # Errors

@@ -195,7 +195,7 @@ impl ApplyArgs {
                 bail!(UsageError(why.into()));
             }
         }
-        let session = Session::open(&self.api)?;
+        let session = Session::open(&self.api)?.pinned();
         let Prepared { manifest, snapshot, plan, tests } =
             prepare(&self.files, &session, self.prune, json).await?;
         if self.dry_run || plan.changes.is_empty() {
@@ -205,6 +205,8 @@ impl ApplyArgs {
             report::proposed(&plan, &tests)?;
             confirm(plan.changes.len())?;
         }
+        // Tests hold for the network as it was read: what others change may be what they are about.
+        let session = if manifest.tests.is_empty() { session.unpinned() } else { session };
         apply::run(&session, &plan, snapshot.ids(), self.jwt_dir.as_deref(), json).await
     }
 }

@@ -2,7 +2,7 @@
 
 use super::report;
 use crate::{
-    api_client::{Action, Changed, NotFound, Session},
+    api_client::{Action, Changed, Moved, NotFound, Session},
     edge::enrollment,
     new_file::NewFile,
     output,
@@ -30,7 +30,7 @@ pub(crate) async fn run(
     let mut work = Work { session, ids, tokens: tokens.unwrap_or_default(), json, told: Vec::new() };
     for (done, change) in plan.changes.iter().enumerate() {
         if let Err(error) = work.make(change).await {
-            return work.stopped(plan, done, error);
+            return work.stopped(plan, done, as_moved(error));
         }
     }
     if json {
@@ -142,6 +142,16 @@ impl Work<'_> {
             report::count(plan.changes.len(), "change")
         )))
     }
+}
+
+/// The tests passed on another network than the one that is there now.
+fn as_moved(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Moved>() {
+        return anyhow!(
+            "somebody else has changed the network since it was read, so the tests may not hold any more; nothing further was changed"
+        );
+    }
+    error
 }
 
 /// What was changed or deleted by others since it was read is not touched.
