@@ -1,19 +1,21 @@
 //! Links to other routers: one QUIC connection each, begun with a knock and proven by certificates of routers.
 //!
-//! The router with the smaller id connects (`keep`), the other one accepts; from the first words on both sides are alike. What is
+//! The router with the smaller id connects (`keep`), the other one accepts (`accept`); from the first words on both sides are alike. What is
 //! said on a link is small: passes handed over and answered, pings, notices. Packets of nodes pass beside it, between the same
 //! two addresses, as `table` decides. Every wait on the other router has a deadline, and neither can make the other wait for
 //! itself: only so many passes are on their way unanswered, and all answers and notices have room.
 
+mod accept;
 mod keep;
 mod registry;
 
 use crate::{
-    links::{Beat, Heart, connects},
+    links::{Beat, Heart},
     rate::Rate,
     sessions::{Sessions, now_unix},
     table::{Place, RouterIx},
 };
+pub(crate) use accept::Accepted;
 use hesper_model::id::{EdgeRouterId, Tag};
 use hesper_overlay::{
     frame::{FrameError, read_message, write_message},
@@ -21,7 +23,7 @@ use hesper_overlay::{
 };
 use hesper_pki::{credentials::PeerIdentity, spiffe::SpiffeRole};
 use hesper_proto::overlay::{
-    LinkHello, LinkMessage, PassResult, Ping, Pong, PresentPass, Refused, link_message::Message,
+    LinkHello, LinkMessage, PassResult, Ping, Pong, PresentPass, link_message::Message,
 };
 pub(crate) use keep::Linker;
 use quinn::{ConnectError, Connection, ConnectionError, RecvStream, SendStream};
@@ -51,8 +53,6 @@ const RESERVED: usize = 3 * WINDOW;
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// And answer a pass within this time.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// A refused router must take the reason within this time.
-const FAREWELL_DEADLINE: Duration = Duration::from_secs(1);
 /// Messages that another router may send at once, and per second later on: each pass costs one verification.
 const MESSAGES: (f64, f64) = (10_000.0, 5_000.0);
 
@@ -127,71 +127,6 @@ fn hello(sessions: &Sessions) -> Result<LinkMessage, LinkError> {
 /// Is a connection that proved this identity a link's?
 pub(crate) fn is_router(peer: &PeerIdentity) -> bool {
     peer.id.role == SpiffeRole::Router
-}
-
-/// Another router that has connected and is wanted.
-pub(crate) struct Accepted {
-    id: EdgeRouterId,
-    place: Place,
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
-}
-
-impl Accepted {
-    /// Hears the first word of a router that proved itself from `place` with its certificate, and answers.
-    pub(crate) async fn new(
-        sessions: &Sessions,
-        connection: Connection,
-        place: Place,
-        peer: &PeerIdentity,
-    ) -> Result<Self, LinkError> {
-        let (mut send, mut recv) = connection.accept_bi().await?;
-        let first: LinkMessage = read_message(&mut recv, MAX_MESSAGE).await?;
-        let Some(Message::Hello(said)) = first.message else { return Err(LinkError::Unexpected) };
-        let id = EdgeRouterId::new(&peer.id.id);
-        let own = hello(sessions)?;
-        if let Err(reason) = check(sessions, &id, &said) {
-            refuse(&connection, &mut send, reason).await;
-            return Err(LinkError::NotWanted(reason));
-        }
-        write_message(&mut send, &own).await?;
-        Ok(Self { id, place, connection, send, recv })
-    }
-
-    /// Keeps the link until it ends.
-    pub(crate) async fn serve(self, sessions: &Sessions) {
-        let Self { id, place, connection, send, recv } = self;
-        let end = converse(sessions, &id, place, connection, send, recv).await;
-        tracing::info!(router = %id, error = &end as &dyn std::error::Error, "no link");
-    }
-}
-
-/// What keeps a router whose certificate is good from linking.
-fn check(sessions: &Sessions, id: &EdgeRouterId, said: &LinkHello) -> Result<(), &'static str> {
-    if said.router_id != id.as_str() {
-        return Err("its certificate names another router");
-    }
-    if !sessions.links().wants(id) {
-        return Err("the controller has not named this router");
-    }
-    match sessions.plane().told() {
-        Some(told) if connects(id, &told.id) => Ok(()),
-        _ => Err("the router with the smaller id connects"),
-    }
-}
-
-async fn refuse(connection: &Connection, send: &mut SendStream, reason: &'static str) {
-    let refused = Message::Refused(Refused { reason: reason.into() });
-    let farewell = async {
-        write_message(send, &LinkMessage { message: Some(refused) }).await?;
-        // Both fail only if the other router is gone already.
-        let _ = send.finish();
-        let _ = send.stopped().await;
-        Ok::<_, FrameError>(())
-    };
-    let _ = timeout(FAREWELL_DEADLINE, farewell).await;
-    connection.close(close::REFUSED, reason.as_bytes());
 }
 
 /// Keeps a link from the first words on until it ends, and says why it did.
