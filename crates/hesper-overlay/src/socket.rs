@@ -12,7 +12,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{RecvMeta, Transmit, UdpSocketState},
+    udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState},
 };
 use socket2::{Domain, Protocol, Type};
 use std::{
@@ -103,6 +103,21 @@ impl Leg {
                 .try_send((&self.io).into(), &Transmit { contents: piece, segment_size, ..*transmit })?;
         }
         Ok(())
+    }
+
+    /// Reads a batch. One that is not full has emptied the socket: then the runtime is told at once, and not by another read in vain.
+    fn recv(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        let full = bufs.len().min(meta.len()).min(BATCH_SIZE);
+        let mut some = None;
+        let read = || match self.state.recv((&self.io).into(), bufs, meta)? {
+            n if n < full => {
+                some = Some(n);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            n => Ok(n),
+        };
+        let all = self.io.try_io(Interest::READABLE, read);
+        some.map_or(all, Ok)
     }
 
     fn carries(&self) {
@@ -280,8 +295,7 @@ impl NodeSocket {
                 Poll::Ready(Err(_)) => leg.dead.store(true, Relaxed),
                 Poll::Ready(Ok(())) => {
                     *vain += 1;
-                    let read = || leg.state.recv((&leg.io).into(), bufs, meta);
-                    match leg.io.try_io(Interest::READABLE, read) {
+                    match leg.recv(bufs, meta) {
                         Ok(n) => {
                             leg.errors_in_a_row.store(0, Relaxed);
                             if self.sift(leg, bufs, &mut meta[..n]) {
