@@ -26,8 +26,8 @@ const READ_LEN: usize = 64 << 10;
 /// Room below which the next read gets a buffer of its own. Small messages share one: each keeps its whole buffer alive until it has
 /// been acknowledged.
 const LEAST_ROOM: usize = 16 << 10;
-/// Most pieces written to TCP by one call (a piece is a packet's payload; the kernel takes up to 1024).
-const GATHER: usize = 256;
+/// Pieces written to TCP by one call, at first and at most (a piece is a packet's payload; the kernel takes up to 1024).
+const GATHER: (usize, usize) = (8, 256);
 
 /// What one finished copy moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,10 +132,13 @@ async fn upload(head: Bytes, tcp: &mut ReadHalf<'_>, send: &mut SendHalf) -> io:
 }
 
 async fn download(recv: &mut RecvHalf, tcp: &mut WriteHalf<'_>) -> io::Result<u64> {
-    let mut chunks = vec![Bytes::new(); GATHER];
+    let mut chunks = vec![Bytes::new(); GATHER.0];
     let mut total = 0;
     while let Some(n) = recv.read_chunks(&mut chunks).await? {
         total += write_all(tcp, &mut chunks[..n]).await?;
+        if n == chunks.len() && n < GATHER.1 {
+            chunks.resize(GATHER.1, Bytes::new());
+        }
     }
     // The other side of the TCP connection may be gone already; then there is nobody left to tell.
     let _ = tcp.shutdown().await;
