@@ -10,7 +10,7 @@ use crate::{
     control::{self, Line},
     datagram::Datagrams,
     frame,
-    node::{Inner, unix_now},
+    node::{Inner, lock, unix_now},
     path_keeper,
     stream::{Stream, code as stream_code},
     transport::{FIRST_STREAMS, MAX_STREAMS},
@@ -20,10 +20,13 @@ use hesper_pki::token::{GrantClaims, TokenError, Verifier};
 use hesper_proto::overlay::{DialHeader, RenewGrant, StreamHeader, control_frame::Frame, stream_header};
 use quinn::{Connection, RecvStream, SendStream};
 use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -37,6 +40,8 @@ const MAX_STREAMS_OF_IDENTITY: usize = MAX_STREAMS as usize;
 const MAX_OPENING: usize = 64;
 /// How long a new stream may take to say what it is.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+/// Grants of one connection whose signatures are remembered: one for each terminator that is dialed much at a time.
+const MAX_VERIFIED: usize = 16;
 /// Longest first message of a stream: a grant and what the dialer tells the program.
 const MAX_HEADER: usize = frame::MAX_MESSAGE_LEN;
 
@@ -50,9 +55,7 @@ pub(super) struct Caller {
     queue: Mutex<Option<mpsc::Receiver<Frame>>>,
     id: PeerId,
     dialer: Dialer,
-    /// The grant that was verified last, with the keys that verified it. A dialer shows the same one for every stream until it is
-    /// renewed, and a signature costs more than the rest of opening a stream.
-    verified: Mutex<Option<Verified>>,
+    verified: Mutex<Verified>,
     /// Held by each open stream.
     live: Arc<()>,
     /// Held by each open stream of all its connections.
@@ -63,10 +66,29 @@ pub(super) struct Caller {
     allowed: Mutex<u32>,
 }
 
+/// The grants that were verified last. A dialer shows the same one for every stream to a terminator until it is renewed, and a signature costs
+/// more than the rest of opening a stream.
+#[derive(Default)]
 struct Verified {
-    by: Arc<Verifier>,
-    text: String,
-    claims: GrantClaims,
+    /// The keys by which they are good.
+    by: Option<Arc<Verifier>>,
+    grants: VecDeque<(String, Arc<GrantClaims>)>,
+}
+
+impl Verified {
+    fn get(&self, by: &Arc<Verifier>, grant: &str) -> Option<Arc<GrantClaims>> {
+        self.by.as_ref().filter(|known| Arc::ptr_eq(known, by))?;
+        self.grants.iter().find(|(text, _)| text == grant).map(|(_, claims)| claims.clone())
+    }
+
+    fn add(&mut self, by: Arc<Verifier>, grant: &str, claims: Arc<GrantClaims>) {
+        if !self.by.as_ref().is_some_and(|known| Arc::ptr_eq(known, &by)) {
+            self.grants.clear();
+        }
+        self.by = Some(by);
+        self.grants.truncate(MAX_VERIFIED - 1);
+        self.grants.push_front((grant.to_owned(), claims));
+    }
 }
 
 impl Caller {
@@ -104,12 +126,17 @@ impl Caller {
         let opening = Arc::new(Semaphore::new(MAX_OPENING));
         let reason = loop {
             let place = tokio::select! {
+                biased;
                 place = opening.clone().acquire_owned() => place,
                 reason = self.connection.closed() => break reason,
             };
             match self.connection.accept_bi().await {
                 Ok((send, recv)) => {
-                    tokio::spawn(self.clone().stream(send, recv, place.ok()));
+                    let mut stream = Box::pin(self.clone().stream(send, recv, place.ok()));
+                    // Mostly its header has come with it: then all is done at once, and needs no task.
+                    if poll_fn(|cx| Poll::Ready(stream.as_mut().poll(cx))).await.is_pending() {
+                        tokio::spawn(stream);
+                    }
                 }
                 Err(reason) => break reason,
             }
@@ -121,14 +148,13 @@ impl Caller {
     }
 
     /// The claims of a grant whose signature is good. Time, revocation and target are checked on every use, by [`Admission`].
-    fn claims(&self, node: &Inner, grant: &str, now: u64) -> Result<GrantClaims, TokenError> {
+    fn claims(&self, node: &Inner, grant: &str, now: u64) -> Result<Arc<GrantClaims>, TokenError> {
         let by = node.verifier();
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = verified.as_ref().filter(|v| v.text == grant && Arc::ptr_eq(&v.by, &by)) {
-            return Ok(known.claims.clone());
+        if let Some(claims) = lock(&self.verified).get(&by, grant) {
+            return Ok(claims);
         }
-        let claims = Admission::verify(&by, grant, now, node.gate.frozen_clock(now))?;
-        *verified = Some(Verified { by, text: grant.to_owned(), claims: claims.clone() });
+        let claims = Arc::new(Admission::verify(&by, grant, now, node.gate.frozen_clock(now))?);
+        lock(&self.verified).add(by, grant, claims.clone());
         Ok(claims)
     }
 
@@ -265,5 +291,39 @@ impl Caller {
         let claims = Admission::verify(&node.verifier(), &renewal.grant, now, node.gate.frozen_clock(now))?;
         let target = (&ServiceId::new(&renewal.service_id), &TerminatorId::new(&renewal.terminator_id));
         node.gate.renew(now, (self.id, &self.dialer), target, (claims, renewal.grant.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hesper_model::id::{IdentityId, Tag};
+
+    #[test]
+    fn verified_grants_are_few_and_forgotten_with_the_keys() {
+        let keys = || Arc::new(Verifier::new([]));
+        let claims = Arc::new(GrantClaims {
+            jti: "g".into(),
+            sub: IdentityId::new("a"),
+            aud: IdentityId::new("b"),
+            service: ServiceId::new("s"),
+            terminator: TerminatorId::new("t"),
+            tag: Tag([1; 8]),
+            cnf: String::new(),
+            iat: 0,
+            exp: 1,
+        });
+        let (old, new) = (keys(), keys());
+        let mut verified = Verified::default();
+        assert!(verified.get(&old, "g0").is_none());
+        for n in 0..=MAX_VERIFIED {
+            verified.add(old.clone(), &format!("g{n}"), claims.clone());
+        }
+        assert!(verified.get(&old, "g0").is_none(), "the oldest made room");
+        assert!((1..=MAX_VERIFIED).all(|n| verified.get(&old, &format!("g{n}")).is_some()));
+        assert!(verified.get(&new, "g1").is_none(), "verified by other keys");
+        verified.add(new.clone(), "g1", claims);
+        assert!(verified.get(&new, "g1").is_some() && verified.get(&old, "g2").is_none());
+        assert_eq!(verified.grants.len(), 1);
     }
 }

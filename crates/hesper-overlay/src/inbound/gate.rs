@@ -148,7 +148,9 @@ impl Gate {
         let mut state = self.lock();
         state.admission.admit(now, id, dialer, target, claims)?;
         state.handles.insert(id, handle);
-        state.tokens.entry(claims.jti.clone()).or_insert_with(|| grant.to_owned());
+        if !state.tokens.contains_key(&claims.jti) {
+            state.tokens.insert(claims.jti.clone(), grant.to_owned());
+        }
         state.listeners.get(target.1).cloned().ok_or_else(|| Rejection::NotBound(target.1.clone()))
     }
 
