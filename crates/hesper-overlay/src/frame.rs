@@ -76,7 +76,8 @@ pub fn encode(message: &impl Message) -> Result<Vec<u8>, FrameError> {
     }
     let mut bytes = Vec::with_capacity(4 + len);
     bytes.extend((len as u32).to_be_bytes());
-    bytes.extend(message.encode_to_vec());
+    // Fails only when there is no room.
+    message.encode(&mut bytes).map_err(|e| FrameError::Io(e.into()))?;
     Ok(bytes)
 }
 

@@ -233,7 +233,7 @@ impl<'a> Dial<'a> {
         }
         let decide = |l: &Arc<Lease>| l.decide(unix_now(), self.inner.open_watch(), None);
         let ask = async |old: Option<&Arc<Lease>>| {
-            let (session, response) = self.ask(terminator).await?;
+            let (session, response) = Box::pin(self.ask(terminator)).await?;
             self.take(&session, response, old, Choice { at: unix_now(), ..Choice::default() })
         };
         match (cached.as_ref().map_or(Use::Ask, decide), cached) {
@@ -249,7 +249,7 @@ impl<'a> Dial<'a> {
 
     /// Lets the controller choose.
     async fn choose(&self, old: Option<&Arc<Lease>>, digest: u64) -> Result<Arc<Lease>, Failure> {
-        let (session, mut response) = self.ask("").await?;
+        let (session, mut response) = Box::pin(self.ask("")).await?;
         let shares = std::mem::take(&mut response.shares);
         let choice = Choice { at: unix_now(), digest, narrowed: response.narrowed, shares };
         if choice.shares.is_empty() {
@@ -262,6 +262,7 @@ impl<'a> Dial<'a> {
         Ok(slot.insert(self.take(&session, response, old.as_ref(), choice)?).clone())
     }
 
+    /// Rare, and much larger than the rest of a dial: kept apart, so that not every connection of a tunneler has the room for it.
     async fn ask(&self, drawn: &str) -> Result<(Session, DialResponse), Failure> {
         let session = self.session().await?;
         self.stage("the controller's grant");
