@@ -54,6 +54,30 @@ pub struct Counters {
     pub foreign: AtomicU64,
 }
 
+/// Reads a batch, at most `bufs.len()` of what the kernel has joined. One that is not full has emptied the socket: then the runtime is told at
+/// once, and not by another read in vain.
+///
+/// # Errors
+/// `WouldBlock`: nothing is there. Others are the kernel's.
+pub fn read_batch(
+    socket: &UdpSocket,
+    state: &UdpSocketState,
+    bufs: &mut [IoSliceMut<'_>],
+    meta: &mut [RecvMeta],
+) -> io::Result<usize> {
+    let full = bufs.len().min(meta.len()).min(BATCH_SIZE);
+    let mut some = None;
+    let read = || match state.recv(socket.into(), bufs, meta)? {
+        n if n < full => {
+            some = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        n => Ok(n),
+    };
+    let all = socket.try_io(Interest::READABLE, read);
+    some.map_or(all, Ok)
+}
+
 struct Leg {
     slot: Slot,
     router: SocketAddr,
@@ -103,21 +127,6 @@ impl Leg {
                 .try_send((&self.io).into(), &Transmit { contents: piece, segment_size, ..*transmit })?;
         }
         Ok(())
-    }
-
-    /// Reads a batch. One that is not full has emptied the socket: then the runtime is told at once, and not by another read in vain.
-    fn recv(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
-        let full = bufs.len().min(meta.len()).min(BATCH_SIZE);
-        let mut some = None;
-        let read = || match self.state.recv((&self.io).into(), bufs, meta)? {
-            n if n < full => {
-                some = Some(n);
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            n => Ok(n),
-        };
-        let all = self.io.try_io(Interest::READABLE, read);
-        some.map_or(all, Ok)
     }
 
     fn carries(&self) {
@@ -295,7 +304,7 @@ impl NodeSocket {
                 Poll::Ready(Err(_)) => leg.dead.store(true, Relaxed),
                 Poll::Ready(Ok(())) => {
                     *vain += 1;
-                    match leg.recv(bufs, meta) {
+                    match read_batch(&leg.io, &leg.state, bufs, meta) {
                         Ok(n) => {
                             leg.errors_in_a_row.store(0, Relaxed);
                             if self.sift(leg, bufs, &mut meta[..n]) {

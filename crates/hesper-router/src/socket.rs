@@ -16,6 +16,7 @@ use crate::{
     split::{self, Run},
     table::Table,
 };
+use hesper_overlay::socket::read_batch;
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit, UdpSocketState},
@@ -71,7 +72,7 @@ impl RouterSocket {
     }
 
     fn receive(&self, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> io::Result<usize> {
-        self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta))
+        read_batch(&self.io, &self.state, bufs, meta)
     }
 
     /// Forwards what is for others and leaves what is for quinn. True if something is.
