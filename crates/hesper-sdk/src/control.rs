@@ -3,6 +3,7 @@
 use crate::{
     inner::{Inner, Session},
     renew, status,
+    view::Settling,
 };
 use hesper_client::{backoff::Backoff, channel::rest, clock};
 use hesper_model::id::Tag;
@@ -30,6 +31,9 @@ use tonic::{Code, Status, Streaming};
 const FIRST_UPDATE: Duration = Duration::from_secs(10);
 /// A watch that lived this long was no failure: the next wait is short again.
 const LASTING: Duration = Duration::from_secs(10);
+/// How long hosts may take to come back to a controller that was started again: their longest wait between two tries, and a try. Until then
+/// its silence about a host says nothing.
+const HOSTS_RETURN: Duration = Duration::from_secs(6);
 /// Grants in one report (see the protocol).
 const HOSTED_IN_ONE: usize = 64;
 /// How long a replaced node may go on for its streams: no grant lives longer.
@@ -128,15 +132,28 @@ async fn run(
     let mut trusting = inner.keeper.trusting();
     trusting.mark_changed();
     let mut first = true;
+    let (settles, mut unsettled) =
+        (sleep(HOSTS_RETURN), Some(Settling::new(inner.view.borrow().services.clone())));
+    tokio::pin!(settles);
     loop {
         tokio::select! {
+            () = &mut settles, if unsettled.is_some() && !first => {
+                if let Some(settling) = unsettled.take() {
+                    inner.change_view(|view| view.services = settling.end());
+                    forget_hosts_that_left(inner);
+                }
+            }
             update = updates.message() => match update {
-                Ok(Some(NodeUpdate { update: Some(node_update::Update::State(state)) })) => {
+                Ok(Some(NodeUpdate { update: Some(node_update::Update::State(mut state)) })) => {
+                    if let Some(settling) = &mut unsettled {
+                        state.services = settling.take(state.services);
+                    }
                     match apply(inner, watch, state) {
                         Ok(fresh) => *token = fresh,
                         Err(reason) => return Status::internal(reason),
                     }
                     if std::mem::take(&mut first) {
+                        settles.as_mut().reset(Instant::now() + HOSTS_RETURN);
                         tracing::info!("connected to the controller");
                         inner.nodes().iter().for_each(|n| n.doubt_routers());
                     }
@@ -153,20 +170,23 @@ async fn run(
             () = sleep(FIRST_UPDATE), if first => return Status::deadline_exceeded("the controller sends no state"),
             _ = trusting.changed() => {
                 let trusting = trusting.borrow_and_update().clone();
-                let report = NodeReport { report: Some(node_report::Report::Trusting(trusting)) };
-                if reports.send(report).await.is_err() {
-                    return Status::unavailable("the controller takes no reports");
+                if let Err(status) = tell(&reports, node_report::Report::Trusting(trusting)).await {
+                    return status;
                 }
             }
             _ = attached.changed() => {
                 let routers = attached_routers(&attached.borrow_and_update());
-                let report = NodeReport { report: Some(node_report::Report::Attached(Attached { routers })) };
-                if reports.send(report).await.is_err() {
-                    return Status::unavailable("the controller takes no reports");
+                if let Err(status) = tell(&reports, node_report::Report::Attached(Attached { routers })).await {
+                    return status;
                 }
             }
         }
     }
+}
+
+async fn tell(reports: &mpsc::Sender<NodeReport>, report: node_report::Report) -> Result<(), Status> {
+    let report = NodeReport { report: Some(report) };
+    reports.send(report).await.map_err(|_| Status::unavailable("the controller takes no reports"))
 }
 
 /// Tells the controller by which grants others have streams here: if it was started again, it has forgotten them and could not revoke them.
