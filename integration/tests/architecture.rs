@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-pki", 1),
     ("hesper-policy", 1),
     ("hesper-proto", 1),
+    ("hesper-queue", 1),
     ("hesper-client", 2),
     ("hesper-manifest", 2),
     ("hesper-sdk", 2),
