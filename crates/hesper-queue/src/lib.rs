@@ -39,6 +39,8 @@ mod cursor;
 pub mod disk;
 mod error;
 mod event;
+#[cfg(any(test, feature = "faulty-disk"))]
+pub mod faulty;
 mod keeper;
 mod log;
 mod options;
@@ -53,6 +55,9 @@ mod state;
 mod stats;
 mod walk;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 pub use disk::{Directory, Disk, DiskFile};
