@@ -12,6 +12,7 @@ use std::{
 /// The layer of each crate (ARCHITECTURE.md). A crate may use crates of lower layers only.
 const LAYERS: &[(&str, u8)] = &[
     ("hesper-model", 0),
+    ("hesper-yaml", 0),
     ("hesper-filter", 1),
     ("hesper-observe", 1),
     ("hesper-overlay", 1),
@@ -44,7 +45,7 @@ const SAME_LAYER: &[(&str, &str, &str)] = &[
 ];
 
 /// What keeps a pure crate pure: no runtime, no sockets, no TLS.
-const PURE: &[&str] = &["hesper-model", "hesper-policy", "hesper-filter", "hesper-manifest"];
+const PURE: &[&str] = &["hesper-model", "hesper-yaml", "hesper-policy", "hesper-filter", "hesper-manifest"];
 const IMPURE: &[&str] =
     &["tokio", "quinn", "rustls", "hyper", "axum", "tonic", "reqwest", "rusqlite", "socket2"];
 

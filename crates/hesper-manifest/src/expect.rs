@@ -14,12 +14,12 @@
 //! ```
 
 use crate::{
-    Place, edit,
+    Place,
     fields::Key,
     value::{Reader, Reference, Refused},
-    yaml::{Data, Node},
 };
 use hesper_model::{entity::Kind, role::Role};
+use hesper_yaml::{Data, Node, advice};
 use std::fmt;
 
 /// What a test says about an identity.
@@ -161,7 +161,7 @@ fn one(reader: &mut Reader, node: &Node) -> Result<Test, Refused> {
 fn unknown(reader: &mut Reader, key: &Node) -> Refused {
     let known: Vec<&str> =
         ["identity", "via", "why"].into_iter().chain(Verb::ALL.iter().map(|(word, _)| *word)).collect();
-    let next = edit::advice(key.text(), "words of a test", &known);
+    let next = advice(key.text(), "words of a test", &known);
     reader.fault(key.at, format!("'{}' is no word of a test", key.text()), next)
 }
 

@@ -22,9 +22,7 @@
 //! filled in. One table ([`fields`]) says for each kind what may be written, what it means when it is left out, and how the
 //! API calls it. No I/O, no clock.
 
-mod edit;
 mod expect;
-mod fault;
 pub mod fields;
 mod manifest;
 mod plan;
@@ -34,11 +32,10 @@ mod snapshot;
 mod value;
 mod verdict;
 mod world;
-mod yaml;
 
 pub use expect::{Test, Verb};
-pub use fault::{Fault, Place};
 pub use fields::{KINDS, Key};
+pub use hesper_yaml::{Fault, Place};
 pub use manifest::{Declared, Manifest, Source};
 pub use plan::{Change, FieldChange, Plan};
 pub use render::render;

@@ -1,14 +1,14 @@
 //! What the files declare: entities, the set they belong to, and the tests.
 
 use crate::{
-    Fault, Place, Test, edit,
+    Fault, Place, Test,
     fields::{self, Absent, Fields, KINDS, Key, Shape},
     refer,
     snapshot::Snapshot,
     value::{Reader, Reference},
-    yaml::{self, At, Data, Node},
 };
 use hesper_model::entity::Kind;
+use hesper_yaml::{At, Data, Node, advice};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
@@ -78,11 +78,11 @@ impl Manifest {
         let mut manifest = Self::default();
         let (mut faults, mut whole) = (Vec::new(), true);
         for source in sources {
-            let (documents, flaws) = yaml::parse(&source.text);
+            let (documents, flaws) = hesper_yaml::parse(&source.text);
             let mut reader = Reader::new(&source.name);
             for flaw in flaws {
                 whole &= !flaw.fatal;
-                reader.fault(flaw.at, flaw.reason, flaw.next);
+                reader.flaw(flaw);
             }
             let mut set = None;
             for document in &documents {
@@ -168,7 +168,7 @@ fn unknown_section(reader: &mut Reader, key: &Node) {
             "enrollments cannot be declared".to_owned(),
             "'policy apply --jwt-dir DIR' writes the tokens of new identities".to_owned(),
         ),
-        word => (format!("'{word}' is no section"), edit::advice(word, "sections", &known)),
+        word => (format!("'{word}' is no section"), advice(word, "sections", &known)),
     };
     reader.fault(key.at, reason, next);
 }
@@ -235,7 +235,7 @@ fn unknown_field(reader: &mut Reader, kind: Kind, key: &Node) {
     let reason = format!("'{}' is no field of {article} {kind}", key.text());
     let next = match key.text() {
         "id" => "leave it out: files name things, the controller gives them ids".to_owned(),
-        word => edit::advice(word, "fields", &known),
+        word => advice(word, "fields", &known),
     };
     reader.fault(key.at, reason, next);
 }

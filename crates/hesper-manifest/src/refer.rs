@@ -1,12 +1,12 @@
 //! Do the names refer to something, and does the data of configs satisfy the schema of their types?
 
 use crate::{
-    Declared, Fault, Manifest, Place, edit,
+    Declared, Fault, Manifest, Place,
     fields::{self, Key},
     snapshot::Snapshot,
-    yaml::{At, Data, Node},
 };
 use hesper_model::{config, entity::Kind};
+use hesper_yaml::{At, Data, Node, nearest};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ fn dangling(manifest: &Manifest, present: Option<&Snapshot>, key: &Key, place: &
     let builtin = config::builtin();
     let built_in = builtin.iter().map(|t| t.name).filter(|_| key.kind == Kind::ConfigType);
     let names = declared.chain(there).filter(|k| k.kind == key.kind).map(|k| k.name.as_str());
-    let near = edit::nearest(&key.name, names.chain(built_in));
+    let near = nearest(&key.name, names.chain(built_in));
     let (reason, next) = match (present, near) {
         (None, near) => (
             format!("there is no {key} in these files"),

@@ -1,15 +1,15 @@
 //! From a node of YAML to the value of a field in named form: checked, sorted, with the places of the names in it.
 
 use crate::{
-    Fault, Place, SET_TAG, edit,
+    Fault, Place, SET_TAG,
     fields::{Field, Key, Shape},
-    yaml::{At, Data, Node},
 };
 use hesper_model::{
     entity::Kind,
     id::MAX_NAME_LEN,
     role::{Role, Roles, check_attribute},
 };
+use hesper_yaml::{At, Data, Flaw, Node, advice};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -49,6 +49,18 @@ impl Reader {
     pub(crate) fn fault(&mut self, at: At, reason: impl Into<String>, next: impl Into<String>) -> Refused {
         self.faults.push(Fault::new(self.place(at), reason, next));
         Refused
+    }
+
+    /// A flaw of the text as YAML. Roles begin with characters that mean something else there: say so where one is near.
+    pub(crate) fn flaw(&mut self, flaw: Flaw) {
+        let next = match flaw.sign {
+            Some('@') => "a role that begins with @ must be in quotes: \"@name\"".into(),
+            Some(_) => {
+                "a role that begins with # must be in quotes, or it is a comment: \"#attribute\"".into()
+            }
+            None => flaw.next,
+        };
+        self.fault(flaw.at, flaw.reason, next);
     }
 
     /// The entries of a list; a single value stands for a list of one.
@@ -131,7 +143,7 @@ impl Reader {
                 if words.contains(&word) {
                     return Ok(json!(word));
                 }
-                let next = edit::advice(word, "choices", words);
+                let next = advice(word, "choices", words);
                 Err(self.fault(node.at, format!("{what} cannot be '{word}'"), next))
             }
             Shape::Attributes => self.attributes(node, what),

@@ -32,7 +32,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(place: Place, reason: impl Into<String>, next: impl Into<String>) -> Self {
+    /// A fault at this place.
+    pub fn new(place: Place, reason: impl Into<String>, next: impl Into<String>) -> Self {
         Self { place, reason: reason.into(), next: next.into() }
     }
 }

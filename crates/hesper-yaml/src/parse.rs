@@ -1,127 +1,33 @@
-//! YAML 1.2 text as a tree in which every node knows its line and column.
+//! From text to trees.
 //!
 //! The parser is `saphyr-parser`: it gives events with their positions, which serde's data model would lose.
-//! Anchors and aliases work; depth and size are bounded, so that no file can exhaust memory by naming itself.
 
+use crate::tree::{At, Data, Node, Style};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
-use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 
 /// Most levels of nesting: a config's data has a handful.
-const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 /// Most nodes of one file, aliases counted as what they stand for: far above a thousand entities of each kind.
-const MAX_NODES: usize = 500_000;
-
-/// Line and column, counted from one.
-pub(crate) type At = (usize, usize);
-
-/// A node of the tree.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) at: At,
-    pub(crate) data: Data,
-}
-
-/// What a node is.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Data {
-    /// Text; `plain` when it was written without quotes and may mean a number, a yes or no, or nothing.
-    Scalar { text: String, plain: bool },
-    /// `[a, b]`
-    Sequence(Vec<Node>),
-    /// `{a: b}`; every key is text, none is there twice.
-    Mapping(Vec<(Node, Node)>),
-}
+pub const MAX_NODES: usize = 500_000;
 
 /// A fault of the text as YAML.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Flaw {
-    pub(crate) at: At,
-    pub(crate) reason: String,
-    pub(crate) next: String,
+pub struct Flaw {
+    /// Where.
+    pub at: At,
+    /// What is wrong there.
+    pub reason: String,
+    /// What to do about it.
+    pub next: String,
+    /// `@` or `#`, when a word that begins with it stands near and should probably be in quotes.
+    pub sign: Option<char>,
     /// The rest of the file could not be read.
-    pub(crate) fatal: bool,
-}
-
-impl Node {
-    /// The node as JSON, by YAML's core schema.
-    pub(crate) fn json(&self) -> Value {
-        match &self.data {
-            Data::Scalar { text, plain: true } => plain(text),
-            Data::Scalar { text, plain: false } => Value::String(text.clone()),
-            Data::Sequence(items) => Value::Array(items.iter().map(Self::json).collect()),
-            Data::Mapping(pairs) => {
-                let fields = pairs.iter().map(|(key, value)| (key.text().to_owned(), value.json()));
-                Value::Object(fields.collect::<Map<_, _>>())
-            }
-        }
-    }
-
-    /// The text of a scalar; empty for everything else.
-    pub(crate) fn text(&self) -> &str {
-        match &self.data {
-            Data::Scalar { text, .. } => text,
-            Data::Sequence(_) | Data::Mapping(_) => "",
-        }
-    }
-
-    /// True for nothing, `~` and `null`.
-    pub(crate) fn is_null(&self) -> bool {
-        matches!(&self.data, Data::Scalar { text, plain: true } if plain(text).is_null())
-    }
-
-    /// The key and value of this name in a mapping.
-    pub(crate) fn entry(&self, name: &str) -> Option<(&Node, &Node)> {
-        let Data::Mapping(pairs) = &self.data else { return None };
-        pairs.iter().find(|(key, _)| key.text() == name).map(|(key, value)| (key, value))
-    }
-
-    /// What it is, for messages.
-    pub(crate) fn what(&self) -> String {
-        match &self.data {
-            Data::Sequence(_) => "a list".into(),
-            Data::Mapping(_) => "a mapping".into(),
-            Data::Scalar { .. } => match self.json() {
-                Value::Null => "nothing".into(),
-                value => value.to_string(),
-            },
-        }
-    }
-}
-
-/// A plain scalar by YAML's core schema.
-fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        _ => {}
-    }
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        let radix = |prefix: &str, radix| {
-            digits.strip_prefix(prefix).filter(|_| digits == text).map(|d| u64::from_str_radix(d, radix))
-        };
-        if let Some(Ok(n)) = radix("0x", 16).or_else(|| radix("0o", 8)) {
-            return n.into();
-        }
-        if digits.bytes().all(|b| b.is_ascii_digit()) {
-            let unsigned = text.strip_prefix('+').unwrap_or(text);
-            let number = unsigned.parse::<u64>().map(Number::from);
-            if let Ok(n) = number.or_else(|_| unsigned.parse::<i64>().map(Number::from)) {
-                return n.into();
-            }
-        }
-        let float = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-        if let Some(n) = text.parse::<f64>().ok().filter(|_| float).and_then(Number::from_f64) {
-            return n.into();
-        }
-    }
-    Value::String(text.into())
+    pub fatal: bool,
 }
 
 /// Every document of a text, and every flaw; the documents before a fatal flaw are there too. An empty document is left out.
-pub(crate) fn parse(text: &str) -> (Vec<Node>, Vec<Flaw>) {
+pub fn parse(text: &str) -> (Vec<Node>, Vec<Flaw>) {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -159,12 +65,19 @@ impl Builder {
         let at = (span.start.line(), span.start.col() + 1);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && tag.is_none();
+                let style = match style {
+                    ScalarStyle::Plain if tag.is_none() => Style::Plain,
+                    ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+                        Style::Quoted
+                    }
+                    ScalarStyle::Literal => Style::Literal,
+                    ScalarStyle::Folded => Style::Folded,
+                };
                 if let Some(tag) = tag.filter(|t| !(t.is_yaml_core_schema() && t.suffix == "str")) {
                     self.flaw(at, format!("the YAML tag {tag} is not known here"), "leave it out");
                 }
                 self.count(1, at)?;
-                self.done(Node { at, data: Data::Scalar { text: text.into_owned(), plain } }, anchor);
+                self.done(Node { at, data: Data::Scalar { text: text.into_owned(), style } }, anchor);
             }
             Event::SequenceStart(anchor, _) => self.begin(at, Data::Sequence(Vec::new()), anchor)?,
             Event::MappingStart(anchor, _) => self.begin(at, Data::Mapping(Vec::new()), anchor)?,
@@ -209,7 +122,7 @@ impl Builder {
     }
 
     fn flaw(&mut self, at: At, reason: impl Into<String>, next: &str) {
-        self.flaws.push(Flaw { at, reason: reason.into(), next: next.into(), fatal: false });
+        self.flaws.push(Flaw { at, reason: reason.into(), next: next.into(), sign: None, fatal: false });
     }
 
     /// Puts a complete node where it belongs.
@@ -255,10 +168,10 @@ fn size(node: &Node) -> usize {
 }
 
 fn fatal(at: At, reason: String, next: &str) -> Flaw {
-    Flaw { at, reason, next: next.into(), fatal: true }
+    Flaw { at, reason, next: next.into(), sign: None, fatal: true }
 }
 
-/// What the scanner stumbled over. Roles begin with characters that mean something else in YAML: say so where one is near.
+/// What the scanner stumbled over. Some characters mean something else at the beginning of a word: say so where one is near.
 fn scan_flaw(text: &str, error: &ScanError) -> Flaw {
     let marker = error.marker();
     let at = (marker.line().max(1), marker.col() + 1);
@@ -268,22 +181,21 @@ fn scan_flaw(text: &str, error: &ScanError) -> Flaw {
             .any(|(i, _)| line[..i].ends_with([' ', '[', ',']) && !line[..i].trim_start().is_empty())
     };
     let lines = [near(at.0), near(at.0.saturating_sub(1))];
-    let next = if lines.iter().any(|line| bare(line, '@')) {
-        "a role that begins with @ must be in quotes: \"@name\""
-    } else if lines.iter().any(|line| bare(line, '#')) {
-        "a role that begins with # must be in quotes, or it is a comment: \"#attribute\""
-    } else if lines.iter().any(|line| line.contains('\t')) {
-        "indent with spaces, not with tabs"
-    } else {
-        "check the indentation, the quotes and the brackets here and in the line before"
+    let sign = ['@', '#'].into_iter().find(|sign| lines.iter().any(|line| bare(line, *sign)));
+    let next = match sign {
+        Some('@') => "what begins with @ must be in quotes",
+        Some(_) => "what begins with # must be in quotes, or it is a comment",
+        None if lines.iter().any(|line| line.contains('\t')) => "indent with spaces, not with tabs",
+        None => "check the indentation, the quotes and the brackets here and in the line before",
     };
-    fatal(at, format!("this is not YAML: {}", error.info()), next)
+    Flaw { sign, ..fatal(at, format!("this is not YAML: {}", error.info()), next) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     fn one(text: &str) -> Value {
         let (documents, flaws) = parse(text);
@@ -347,8 +259,8 @@ mod tests {
     fn flaws_have_a_place_and_say_what_to_do() {
         for (text, at, reason, next) in [
             ("a: 1\nb: 2\na: 3\n", (3, 1), "'a' is here twice, the first time in line 1", "keep one"),
-            ("a: @x\n", (1, 4), "not YAML", "\"@name\""),
-            ("a: [#x]\nb: c\n", (1, 5), "not YAML", "\"#attribute\""),
+            ("a: @x\n", (1, 4), "not YAML", "in quotes"),
+            ("a: [#x]\nb: c\n", (1, 5), "not YAML", "in quotes"),
             ("a:\n\t- b\n", (2, 1), "not YAML", "not with tabs"),
             ("a: !thing b\n", (1, 4), "tag", "leave it out"),
             ("a: 'b\n", (1, 4), "not YAML", "quotes"),
@@ -357,6 +269,49 @@ mod tests {
             let flaw = flaws.first().unwrap_or_else(|| panic!("{text:?} is fine"));
             assert!(flaw.reason.contains(reason) && flaw.next.contains(next), "{text:?}: {flaw:?}");
             assert_eq!(flaw.at.0, at.0, "{text:?}: {flaw:?}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_keeps_its_text_and_its_style() {
+        let text = "a: 0123\nb: '0123'\nc: !!str 1\nd: |\n  x\n   y\ne: >-\n  x\n  y\n";
+        let (documents, flaws) = parse(text);
+        assert_eq!(flaws, []);
+        let scalar = |key: &str| {
+            let (_, node) = documents[0].entry(key).expect("the key");
+            let Data::Scalar { style, .. } = &node.data else { panic!("{node:?}") };
+            (node.text().to_owned(), *style, node.at)
+        };
+        assert_eq!(scalar("a"), ("0123".into(), Style::Plain, (1, 4)));
+        assert_eq!(scalar("b"), ("0123".into(), Style::Quoted, (2, 4)));
+        assert_eq!(scalar("c"), ("1".into(), Style::Quoted, (3, 4)));
+        assert_eq!(scalar("d"), ("x\n y\n".into(), Style::Literal, (5, 3)), "its first line");
+        assert_eq!(scalar("e"), ("x y".into(), Style::Folded, (8, 3)));
+    }
+
+    #[test]
+    fn a_place_inside_a_block_is_a_place_in_the_file() {
+        for (text, inner, at) in [
+            ("d: |\n   x\n   y\n", (2, 1), (3, 4)),
+            ("d: |\n\n\n  x\n   y\n", (4, 2), (5, 4)),
+            ("d: |2\n    x\n", (1, 3), (2, 5)),
+            ("d: >\n  x\n  y\n", (2, 1), (2, 3)),
+            ("d: \"x\\ny\"\n", (2, 1), (1, 4)),
+        ] {
+            let (documents, _) = parse(text);
+            let (_, node) = documents[0].entry("d").expect("d");
+            assert_eq!(node.within(inner), at, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "\\PC{0,60}|([-a-c:&*!|>'\"{}\\[\\],#@ \t\n~]{0,80})") {
+            let lines = text.split('\n').count();
+            let (documents, flaws) = parse(&text);
+            for at in documents.iter().map(|d| d.at).chain(flaws.iter().map(|f| f.at)) {
+                prop_assert!(at.0 >= 1 && at.0 <= lines + 1 && at.1 >= 1, "{text:?} {at:?}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 const NEAR: usize = 2;
 
 /// The known word that was probably meant: the same but for case and hyphens, or a few letters away.
-pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     let typed = plain(typed);
     let ranked = known.into_iter().map(|word| (distance(&typed, &plain(word)), word));
@@ -12,7 +12,7 @@ pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 /// `did you mean 'x'?`, or the whole list.
-pub(crate) fn advice(typed: &str, what: &str, known: &[&str]) -> String {
+pub fn advice(typed: &str, what: &str, known: &[&str]) -> String {
     match nearest(typed, known.iter().copied()) {
         Some(word) => format!("did you mean '{word}'?"),
         None => format!("the {what} are {}", known.join(", ")),
