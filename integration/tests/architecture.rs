@@ -13,6 +13,7 @@ use std::{
 const LAYERS: &[(&str, u8)] = &[
     ("hesper-model", 0),
     ("hesper-yaml", 0),
+    ("hesper-collector-config", 1),
     ("hesper-filter", 1),
     ("hesper-observe", 1),
     ("hesper-overlay", 1),
@@ -45,7 +46,14 @@ const SAME_LAYER: &[(&str, &str, &str)] = &[
 ];
 
 /// What keeps a pure crate pure: no runtime, no sockets, no TLS.
-const PURE: &[&str] = &["hesper-model", "hesper-yaml", "hesper-policy", "hesper-filter", "hesper-manifest"];
+const PURE: &[&str] = &[
+    "hesper-model",
+    "hesper-yaml",
+    "hesper-policy",
+    "hesper-filter",
+    "hesper-manifest",
+    "hesper-collector-config",
+];
 const IMPURE: &[&str] =
     &["tokio", "quinn", "rustls", "hyper", "axum", "tonic", "reqwest", "rusqlite", "socket2"];
 

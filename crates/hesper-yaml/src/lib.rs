@@ -18,4 +18,5 @@ mod tree;
 pub use fault::{Fault, Place};
 pub use nearest::{advice, nearest};
 pub use parse::{Flaw, MAX_DEPTH, MAX_NODES, parse};
+pub use scalar::core_schema;
 pub use tree::{At, Data, Node, Style};

@@ -2,8 +2,8 @@
 
 use serde_json::{Number, Value};
 
-/// A plain scalar by YAML's core schema.
-pub(crate) fn plain(text: &str) -> Value {
+/// What a scalar without quotes means by YAML's core schema (YAML 1.2.2, 10.3).
+pub fn core_schema(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

@@ -1,6 +1,6 @@
 //! The tree.
 
-use crate::scalar;
+use crate::scalar::core_schema;
 use serde_json::{Map, Value};
 
 /// Line and column, counted from one.
@@ -48,7 +48,7 @@ impl Node {
     /// The node as JSON, by YAML's core schema.
     pub fn json(&self) -> Value {
         match &self.data {
-            Data::Scalar { text, style: Style::Plain } => scalar::plain(text),
+            Data::Scalar { text, style: Style::Plain } => core_schema(text),
             Data::Scalar { text, .. } => Value::String(text.clone()),
             Data::Sequence(items) => Value::Array(items.iter().map(Self::json).collect()),
             Data::Mapping(pairs) => {
@@ -68,7 +68,7 @@ impl Node {
 
     /// True for nothing, `~` and `null`.
     pub fn is_null(&self) -> bool {
-        matches!(&self.data, Data::Scalar { text, style: Style::Plain } if scalar::plain(text).is_null())
+        matches!(&self.data, Data::Scalar { text, style: Style::Plain } if core_schema(text).is_null())
     }
 
     /// The key and value of this name in a mapping.
