@@ -4,7 +4,7 @@ use crate::{
     Pattern, Value,
     common::{pattern, value},
     section::{Scalar, Section},
-    tree::Body,
+    tree::{Body, Entry},
 };
 
 /// What must match: of every list that is given at least one entry, of attributes and resources all.
@@ -100,7 +100,11 @@ fn read(s: &Section<'_>) -> Match {
         log_severity_number: s.section("log_severity_number", severity),
         metric_names: texts(s, "metric_names", regexp),
     };
-    if found == Match::default() {
+    // What could not be read is told by itself.
+    let empty =
+        |entry: &Entry| matches!(&entry.value.structure().body, Body::List(items) if items.is_empty());
+    let says = |entry: &Entry| !["match_type", "regexp"].contains(&&*entry.key) && !empty(entry);
+    if !s.all().iter().any(says) {
         s.fault(
             &s.place,
             format!("{} matches nothing in particular", s.what),

@@ -31,9 +31,10 @@ pub(crate) fn read(s: &Section<'_>) -> MemoryLimiter {
     if !s.is_set("check_interval") || check_interval.is_zero() {
         s.refuse("check_interval", "must be greater than zero", "write 1s");
     }
-    let bytes =
-        |key| Some(s.count_in(key, 0, 0..=u64::MAX >> 20)).filter(|n| *n > 0).map(|n| Limit::Bytes(n << 20));
-    let percent = |key| Some(s.count_in(key, 0, 0..=100)).filter(|n| *n > 0).map(Limit::Percent);
+    // A number that is none is told by itself; it is not missing besides.
+    let number = |key, most| if s.is_set(key) { s.count_in(key, 1, 0..=most) } else { 0 };
+    let bytes = |key| Some(number(key, u64::MAX >> 20)).filter(|n| *n > 0).map(|n| Limit::Bytes(n << 20));
+    let percent = |key| Some(number(key, 100)).filter(|n| *n > 0).map(Limit::Percent);
     let (limit, share) = (bytes("limit_mib"), percent("limit_percentage"));
     let (spike, spike_share) = (bytes("spike_limit_mib"), percent("spike_limit_percentage"));
     if limit.is_none() && share.is_none() {

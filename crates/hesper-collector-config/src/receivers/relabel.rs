@@ -64,17 +64,19 @@ fn read(s: &Section<'_>) -> Option<Relabel> {
         Some(scalar) => anchored(s, scalar, "^(?s:", ")$"),
         None => Pattern::new("^(?s:(.*))$").ok(),
     };
+    // Without an expression the rest is read all the same, for its faults.
+    let broken = regex.is_none();
     let step = Relabel {
         source_labels: s.texts("source_labels"),
         separator: s.text_or("separator", ";"),
-        regex: regex?,
+        regex: regex.or_else(|| Pattern::new("").ok())?,
         modulus: s.count("modulus", 0),
         target_label: s.text_or("target_label", ""),
         replacement: s.text_or("replacement", "$1"),
         action: s.one_of("action", &ACTIONS, RelabelAction::Replace),
     };
     check(s, &step);
-    Some(step)
+    (!broken).then_some(step)
 }
 
 fn check(s: &Section<'_>, step: &Relabel) {
