@@ -92,7 +92,7 @@ fn components<T>(
 ) -> BTreeMap<Id, Component<T>> {
     let mut components = BTreeMap::new();
     let known = written.components.entry(class).or_default();
-    s.section(class.plural(), |s| {
+    let read = s.section(class.plural(), |s| {
         s.anything();
         for entry in s.all() {
             let Some(id) = new_id(s, class, entry, known) else { continue };
@@ -117,6 +117,9 @@ fn components<T>(
             }
         }
     });
+    if read.is_none() && s.is_set(class.plural()) {
+        s.reader.tear();
+    }
     components
 }
 

@@ -21,8 +21,11 @@ pub(crate) fn read(s: &Section<'_>, written: &mut Written) -> Service {
         written.extensions = ids(s, "extensions");
         service.extensions = written.extensions.iter().map(|(id, _)| id.clone()).collect();
         service.telemetry = s.section("telemetry", telemetry::read).unwrap_or_else(Telemetry::default);
-        s.section("pipelines", |s| pipelines(s, &mut service, written));
-        if service.pipelines.is_empty() && s.get("pipelines").is_none_or(|tree| tree.what() != "a mapping") {
+        let written = s.section("pipelines", |s| {
+            pipelines(s, &mut service, written);
+            s.all().len()
+        });
+        if written == Some(0) || !s.has("pipelines") {
             let next = "add pipelines: {traces: {receivers: […], exporters: […]}}";
             s.fault(s.place_of("pipelines"), "the service has no pipelines", next);
         }

@@ -73,7 +73,14 @@ impl Tree {
                     below.iter().enumerate().map(|(i, entry)| (entry.key.clone(), i)).collect();
                 for entry in above {
                     match index.get(&entry.key) {
-                        Some(i) => below[*i].value.merge(entry.value),
+                        Some(i) => {
+                            let known = &mut below[*i];
+                            if !matches!((&known.value.body, &entry.value.body), (Body::Map(_), Body::Map(_)))
+                            {
+                                known.place = entry.place;
+                            }
+                            known.value.merge(entry.value);
+                        }
                         None => below.push(entry),
                     }
                 }

@@ -137,6 +137,7 @@ pub(crate) fn read(s: &Section<'_>) -> Filter {
 fn metrics(s: &Section<'_>) -> MetricMatch {
     s.unsupported("expressions", "write them as conditions below metrics.metric or metrics.datapoint");
     let regexp = matching::match_type(s);
+    matching::check(s);
     MetricMatch {
         metric_names: matching::texts(s, "metric_names", regexp),
         resource_attributes: matching::attributes(s, "resource_attributes", regexp),
@@ -145,6 +146,7 @@ fn metrics(s: &Section<'_>) -> MetricMatch {
 
 fn logs(s: &Section<'_>) -> LogMatch {
     let regexp = matching::match_type(s);
+    matching::check(s);
     LogMatch {
         resource_attributes: matching::attributes(s, "resource_attributes", regexp),
         record_attributes: matching::attributes(s, "record_attributes", regexp),

@@ -100,18 +100,20 @@ fn read(s: &Section<'_>) -> Match {
         log_severity_number: s.section("log_severity_number", severity),
         metric_names: texts(s, "metric_names", regexp),
     };
+    check(s);
+    found
+}
+
+/// Something must be looked for: what matches everything would pass or drop everything.
+pub(super) fn check(s: &Section<'_>) {
     // What could not be read is told by itself.
     let empty =
         |entry: &Entry| matches!(&entry.value.structure().body, Body::List(items) if items.is_empty());
     let says = |entry: &Entry| !["match_type", "regexp"].contains(&&*entry.key) && !empty(entry);
     if !s.all().iter().any(says) {
-        s.fault(
-            &s.place,
-            format!("{} matches nothing in particular", s.what),
-            "add what is meant, or leave it out",
-        );
+        let reason = format!("{} matches nothing in particular", s.what);
+        s.fault(&s.place, reason, "add what is meant, or leave it out");
     }
-    found
 }
 
 /// Reads `match_type`; true for expressions.

@@ -6,6 +6,7 @@ mod exporters;
 mod extensions;
 mod faults;
 mod files;
+mod filtering;
 mod processors;
 mod properties;
 mod receivers;
