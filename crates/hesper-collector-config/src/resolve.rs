@@ -22,7 +22,9 @@ pub(crate) struct Written {
 
 /// Adds every fault and remark that concerns more than one component.
 pub(crate) fn resolve(config: &Config, written: &Written, reader: &Reader<'_>) {
-    let resolver = Resolver { config, written, reader };
+    let used = written.uses.iter().map(|(_, class, id, _)| (*class, id));
+    let running = written.extensions.iter().map(|(id, _)| (Class::Extension, id));
+    let resolver = Resolver { config, written, reader, used: used.chain(running).collect() };
     resolver.running_extensions();
     for (pipeline, class, id, place) in &written.uses {
         resolver.used(pipeline, *class, id, place);
@@ -40,6 +42,8 @@ struct Resolver<'a> {
     config: &'a Config,
     written: &'a Written,
     reader: &'a Reader<'a>,
+    /// What pipelines name, and the extensions that run.
+    used: BTreeSet<(Class, &'a Id)>,
 }
 
 impl Resolver<'_> {
@@ -47,15 +51,8 @@ impl Resolver<'_> {
         self.written.components.get(&class).and_then(|components| components.get(id))
     }
 
-    fn runs(&self, id: &Id) -> bool {
-        self.written.extensions.iter().any(|(running, _)| running == id)
-    }
-
     fn is_used(&self, class: Class, id: &Id) -> bool {
-        match class {
-            Class::Extension => self.runs(id),
-            _ => self.written.uses.iter().any(|(_, c, used, _)| *c == class && used == id),
-        }
+        self.used.contains(&(class, id))
     }
 
     /// What to do about an id that is not defined.
@@ -121,7 +118,7 @@ impl Resolver<'_> {
             );
             return;
         };
-        if !self.runs(to) {
+        if !self.is_used(Class::Extension, to) {
             let list =
                 self.written.extensions_place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
             let reason =
@@ -148,6 +145,8 @@ impl Resolver<'_> {
     fn unused(&self, references: &[Reference]) {
         let referred: BTreeSet<&Id> = references.iter().map(|reference| &reference.to).collect();
         for (class, components) in &self.written.components {
+            let runs = components.keys().filter(|id| self.is_used(*class, id));
+            let running: BTreeMap<&str, &Id> = runs.map(|id| (id.kind(), id)).collect();
             for (id, place) in components {
                 if self.is_used(*class, id) {
                     self.unneeded(*class, id, &referred);
@@ -158,9 +157,8 @@ impl Resolver<'_> {
                     Class::Extension => ("is not in service.extensions", "add it there".to_owned()),
                     _ => ("is in no pipeline", format!("add it to {} of a pipeline", class.plural())),
                 };
-                let twin =
-                    components.keys().find(|other| other.kind() == id.kind() && self.is_used(*class, other));
-                let twin = twin.map(|twin| format!(" ('{twin}' of the same type runs)")).unwrap_or_default();
+                let twin = running.get(id.kind()).map(|twin| format!(" ('{twin}' of the same type runs)"));
+                let twin = twin.unwrap_or_default();
                 let reason = format!("{class} '{id}' is defined, but {what}: it does nothing{twin}");
                 self.reader.remark(Topic::Unused, place, reason, format!("{next}, or take it out"));
             }

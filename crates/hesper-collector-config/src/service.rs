@@ -5,6 +5,7 @@ use crate::{
     telemetry,
 };
 use hesper_yaml::{Place, advice};
+use std::collections::BTreeSet;
 
 /// Reads `service` of the configuration; `written` keeps the place of every id.
 pub(crate) fn read(s: &Section<'_>, written: &mut Written) -> Service {
@@ -91,9 +92,10 @@ fn pipeline_id(s: &Section<'_>, text: &str, place: &Place) -> Option<PipelineId>
 /// A list of ids with their places; none twice.
 fn ids(s: &Section<'_>, key: &'static str) -> Vec<(Id, Place)> {
     let mut ids: Vec<(Id, Place)> = Vec::new();
+    let mut seen = BTreeSet::new();
     for scalar in s.scalars(key) {
         match scalar.text.text.parse::<Id>() {
-            Ok(id) if ids.iter().any(|(known, _)| *known == id) => {
+            Ok(id) if !seen.insert(id.clone()) => {
                 s.fault(scalar.place, format!("'{id}' is in {key} of {} twice", s.what), "keep one of them");
             }
             Ok(id) => ids.push((id, scalar.place.clone())),

@@ -1,6 +1,6 @@
 //! `service.telemetry`: the Collector's own metrics and logs.
 
-use crate::{Address, Endpoint, section::Section};
+use crate::{Address, Endpoint, Topic, section::Section};
 use std::collections::BTreeMap;
 
 /// Own metrics and logs.
@@ -113,6 +113,11 @@ fn metrics(s: &Section<'_>) -> OwnMetrics {
     }
     let pulled = readers.into_iter().flatten().next();
     let endpoint = written.or(pulled).or(default.endpoint).filter(|_| level != MetricsLevel::None);
+    if endpoint.as_ref().and_then(Endpoint::underlay).is_some_and(Address::is_wildcard) {
+        let reason = format!("{} are there for everybody who can reach this machine", s.what);
+        let next = "write localhost:8888, or hesper://SERVICE to be scraped over the mesh";
+        s.reader.remark(Topic::Reach, &s.place, reason, next);
+    }
     OwnMetrics { level, endpoint }
 }
 

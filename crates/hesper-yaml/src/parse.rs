@@ -49,6 +49,8 @@ struct Open {
     anchor: usize,
     /// In a mapping: the key whose value comes next.
     key: Option<Node>,
+    /// In a mapping: the line of every key that was there.
+    lines: BTreeMap<String, usize>,
 }
 
 #[derive(Default)]
@@ -105,7 +107,7 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(fatal(at, format!("more than {MAX_DEPTH} levels of nesting"), "make it flatter"));
         }
-        self.open.push(Open { node: Node { at, data }, anchor, key: None });
+        self.open.push(Open { node: Node { at, data }, anchor, key: None, lines: BTreeMap::new() });
         Ok(())
     }
 
@@ -139,13 +141,14 @@ impl Builder {
         match (&mut parent.node.data, parent.key.take()) {
             (Data::Sequence(items), _) => items.push(node),
             (Data::Mapping(pairs), Some(key)) => {
-                let twice = pairs.iter().find(|(k, _)| k.text() == key.text()).map(|(k, _)| k.at);
+                let twice = parent.lines.get(key.text()).copied();
                 if matches!(key.data, Data::Scalar { .. }) && twice.is_none() {
+                    parent.lines.insert(key.text().to_owned(), key.at.0);
                     pairs.push((key, node));
                     return;
                 }
                 let reason = match twice {
-                    Some((line, _)) => {
+                    Some(line) => {
                         format!("'{}' is here twice, the first time in line {line}", key.text())
                     }
                     None => format!("{} cannot be a key", key.what()),

@@ -209,6 +209,17 @@ fn check_client(s: &Section<'_>, client: &GrpcClient) {
         s.refuse("balancer_name", "not known here", "write round_robin or pick_first");
     }
     super::check_url(s, "tls", &client.endpoint, !client.speaks_tls(), client.auth.as_ref(), &client.headers);
+    let scheme = client.endpoint.underlay().and_then(|address| address.scheme.as_deref());
+    if scheme == Some("http") && client.speaks_tls() {
+        let reason =
+            format!("http:// has no effect in the endpoint of {}: TLS is spoken all the same", s.what);
+        s.remark(
+            Topic::NoEffect,
+            "endpoint",
+            reason,
+            "leave it out, and write tls: {insecure: true} if that is meant",
+        );
+    }
     if client.endpoint.is_mesh() && s.is_set("tls") {
         let reason = format!("tls of {} has no effect towards the mesh, which is secure by itself", s.what);
         s.remark(Topic::NoEffect, "tls", reason, "it may stay, or be left out");

@@ -2,7 +2,11 @@
 
 use super::scrape::{self, ScrapeJob};
 use crate::{Pattern, common::pattern, section::Section};
-use std::{collections::BTreeMap, time::Duration};
+use hesper_yaml::Place;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What is scraped.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,21 +60,26 @@ pub(crate) fn read(s: &Section<'_>) -> PrometheusReceiver {
             "put the jobs below scrape_configs; several files are merged with --config",
         );
         let global = s.section("global", |s| global(s, &mut receiver.external_labels)).unwrap_or_default();
-        receiver.jobs = s.sections("scrape_configs", |s| scrape::job(s, &global));
+        let jobs = s.sections("scrape_configs", |s| (s.place.clone(), scrape::job(s, &global)));
+        unique(s, &jobs);
+        receiver.jobs = jobs.into_iter().map(|(_, job)| job).collect();
     });
     if receiver.jobs.is_empty() {
         let next = "add config: {scrape_configs: [{job_name: …, static_configs: [{targets: [HOST:PORT]}]}]}";
         s.fault(s.place_of("config"), format!("{} scrapes nothing", s.what), next);
     }
-    let mut names: Vec<&str> = Vec::new();
-    for job in &receiver.jobs {
-        if names.contains(&&*job.job_name) && !job.job_name.is_empty() {
-            let reason = format!("{} has two jobs '{}'", s.what, job.job_name);
-            s.fault(&job.place, reason, "give one of them another job_name");
-        }
-        names.push(&job.job_name);
-    }
     receiver
+}
+
+/// The name of a job is a label: two of one name could not be told apart.
+fn unique(s: &Section<'_>, jobs: &[(Place, ScrapeJob)]) {
+    let mut names = BTreeSet::new();
+    for (place, job) in jobs {
+        if !names.insert(&job.job_name) && !job.job_name.is_empty() {
+            let reason = format!("{} has two jobs '{}'", s.what, job.job_name);
+            s.fault(place, reason, "give one of them another job_name");
+        }
+    }
 }
 
 impl Default for Global {

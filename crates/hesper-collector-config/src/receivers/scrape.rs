@@ -6,14 +6,11 @@ use super::{
     relabel::{self, Relabel},
 };
 use crate::{Address, Headers, Secret, common::proxy, section::Section};
-use hesper_yaml::Place;
 use std::{collections::BTreeMap, time::Duration};
 
 /// A job. Defaults are Prometheus', those of `global` are filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeJob {
-    /// Where it is written.
-    pub place: Place,
     /// Its name, the label `job` of its targets.
     pub job_name: String,
     /// How often (1 min).
@@ -157,7 +154,6 @@ pub(super) fn job(s: &Section<'_>, global: &Global) -> ScrapeJob {
     let size = s.size("body_size_limit");
     let or = |value: u64, global: u64| if value == 0 { global } else { value };
     let job = ScrapeJob {
-        place: s.place.clone(),
         job_name: s.needed("job_name", "write a name for these targets"),
         scrape_interval: interval,
         scrape_timeout: written.unwrap_or_else(|| shorter(global.scrape_timeout.unwrap_or(TEN_SECONDS))),

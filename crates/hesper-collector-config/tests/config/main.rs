@@ -14,6 +14,7 @@ mod references;
 mod remarks;
 mod scraping;
 mod seeds;
+mod telemetry;
 
 use hesper_collector_config::{
     Config, Fault, Remark, exporters::Exporter, extensions::Extension, load, processors::Processor,

@@ -141,6 +141,10 @@ fn what_has_no_effect_is_told() {
             "exporters: {otlp: {endpoint: 'a:1', tls: {insecure: true, ca_file: a}}}",
             "insecure has no effect beside a CA",
         ),
+        (
+            "exporters: {otlp: {endpoint: 'http://a:1'}}",
+            "http:// has no effect in the endpoint of exporter 'otlp'",
+        ),
         ("service: {telemetry: {traces: {propagators: [b3]}}}", "traces"),
         ("service: {telemetry: {logs: {output_paths: [x]}}}", "output_paths"),
     ] {

@@ -52,7 +52,6 @@ fn targets(target: &str) -> StaticTargets {
 fn the_defaults_are_those_of_prometheus() {
     let job = job("static_configs: [{targets: ['a:1']}]");
     let expected = ScrapeJob {
-        place: job.place.clone(),
         job_name: "j".into(),
         scrape_interval: seconds(60),
         scrape_timeout: seconds(10),
@@ -100,7 +99,6 @@ fn every_key_of_a_job() {
          hesper_sd_configs: [{}]",
     );
     let expected = ScrapeJob {
-        place: job.place.clone(),
         job_name: "j".into(),
         scrape_interval: seconds(90),
         scrape_timeout: seconds(5),
