@@ -20,6 +20,8 @@ pub enum Endpoint {
         instance: Option<String>,
         /// The path for HTTP, with its `/`; empty when there is none.
         path: String,
+        /// What stands behind the `?`.
+        query: Option<Secret>,
     },
     /// Everything else.
     Underlay(Address),
@@ -36,8 +38,10 @@ pub struct Address {
     pub host: String,
     /// The port, when it is written.
     pub port: Option<u16>,
-    /// Path and query of a URL with the leading `/`, or the path of a Unix socket; empty when there is none.
+    /// The path of a URL with the leading `/`, or that of a Unix socket; empty when there is none.
     pub path: String,
+    /// What stands behind the `?` of a URL; tokens travel there too.
+    pub query: Option<Secret>,
 }
 
 impl Endpoint {
@@ -65,6 +69,12 @@ impl Endpoint {
         joined
     }
 
+    /// Is there a path other than `/`, or a query?
+    pub(crate) fn has_path(&self) -> bool {
+        let (Self::Mesh { path, query, .. } | Self::Underlay(Address { path, query, .. })) = self;
+        !["", "/"].contains(&&**path) || query.is_some()
+    }
+
     /// The address when it is on the network under the mesh.
     pub const fn underlay(&self) -> Option<&Address> {
         match self {
@@ -76,6 +86,7 @@ impl Endpoint {
 
 fn mesh(rest: &str) -> Result<Endpoint, Refusal> {
     const NEXT: &str = "write hesper://SERVICE or hesper://INSTANCE@SERVICE";
+    let (rest, query) = split_query(rest);
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (instance, service) = match authority.split_once('@') {
         Some((instance, service)) => (Some(instance), service),
@@ -95,7 +106,15 @@ fn mesh(rest: &str) -> Result<Endpoint, Refusal> {
     let service = name(service, "service")?;
     let instance = instance.map(|text| name(text, "instance")).transpose()?;
     let path = if path == "/" { "" } else { path };
-    Ok(Endpoint::Mesh { service, instance, path: path.into() })
+    Ok(Endpoint::Mesh { service, instance, path: path.into(), query })
+}
+
+/// What stands before the `?`, and what behind it.
+fn split_query(text: &str) -> (&str, Option<Secret>) {
+    match text.split_once('?') {
+        Some((before, query)) => (before, Some(Secret::new(query))),
+        None => (text, None),
+    }
 }
 
 /// Undoes percent-encoding (RFC 3986, 2.1).
@@ -142,13 +161,14 @@ impl Address {
         } else {
             rest
         };
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (rest, query) = split_query(rest);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (user_info, host_port) = match authority.rsplit_once('@') {
             Some((user, host_port)) => (Some(Secret::new(user)), host_port),
             None => (None, authority),
         };
         let (host, port) = host_and_port(host_port)?;
-        Ok(Self { scheme, user_info, host: host.into(), port, path: path.into() })
+        Ok(Self { scheme, user_info, host: host.into(), port, path: path.into(), query })
     }
 
     /// Does it name this machine only?
@@ -205,7 +225,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), Refusal> {
 }
 
 impl fmt::Display for Address {
-    /// As a URL or `host:port`, without the password.
+    /// As a URL or `host:port`, without password and query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scheme.as_deref() {
             Some("unix") => write!(f, "unix://{}", self.path),
@@ -218,7 +238,7 @@ impl fmt::Display for Address {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mesh { service, instance, path } => {
+            Self::Mesh { service, instance, path, .. } => {
                 let at = instance.as_ref().map(|instance| format!("{instance}@")).unwrap_or_default();
                 write!(f, "hesper://{at}{service}{path}")
             }
@@ -243,6 +263,7 @@ mod tests {
                 service: service.into(),
                 instance: instance.map(str::to_owned),
                 path: path.into(),
+                query: None,
             };
             assert_eq!(Endpoint::parse(text), Ok(expected), "{text}");
         }
@@ -259,7 +280,7 @@ mod tests {
             ("localhost:4317", None, "localhost", Some(4317), ""),
             (":4317", None, "", Some(4317), ""),
             ("[::1]:4317", None, "::1", Some(4317), ""),
-            ("HTTPS://x.example/p?q=1", Some("https"), "x.example", None, "/p?q=1"),
+            ("HTTPS://x.example/p?q=1", Some("https"), "x.example", None, "/p"),
             ("dns:///x:1", Some("dns"), "x", Some(1), ""),
             ("unix:///run/x.sock", Some("unix"), "", None, "/run/x.sock"),
         ] {
@@ -274,9 +295,13 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_kept_and_not_shown() {
-        let address = Address::parse("http://me:hunter2@proxy:3128").expect("a URL");
+        let address = Address::parse("http://me:hunter2@proxy:3128/x?token=swordfish").expect("a URL");
         assert_eq!(address.user_info.as_ref().map(Secret::expose), Some("me:hunter2"));
-        assert!(!format!("{address:?} {address}").contains("hunter2"));
+        assert_eq!(address.query.as_ref().map(Secret::expose), Some("token=swordfish"));
+        let shown = format!("{address:?} {address}");
+        assert!(!shown.contains("hunter2") && !shown.contains("swordfish"));
+        let joined = Endpoint::Underlay(address).join("/v1/logs").to_string();
+        assert_eq!(joined, "http://proxy:3128/x/v1/logs");
     }
 
     #[test]

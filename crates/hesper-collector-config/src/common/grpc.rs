@@ -240,14 +240,14 @@ fn target(s: &Section<'_>) -> Endpoint {
         }
     };
     match &endpoint {
-        Endpoint::Mesh { path, .. } if !path.is_empty() => s.refuse("endpoint", "gRPC has no path", NEXT),
+        Endpoint::Mesh { .. } if endpoint.has_path() => s.refuse("endpoint", "gRPC has no path", NEXT),
         Endpoint::Mesh { .. } => {}
         Endpoint::Underlay(a) if a.is_unix() => {}
         Endpoint::Underlay(a) => {
             let scheme = a.scheme.as_deref();
             if scheme.is_some_and(|s| !["http", "https", "dns", "passthrough"].contains(&s)) {
                 s.refuse("endpoint", "this scheme is not known here", NEXT);
-            } else if a.user_info.is_some() || !["", "/"].contains(&&*a.path) {
+            } else if a.user_info.is_some() || endpoint.has_path() {
                 s.refuse("endpoint", "gRPC has no path and no password in its address", NEXT);
             } else if a.host.is_empty() {
                 s.refuse("endpoint", "the host is missing", NEXT);

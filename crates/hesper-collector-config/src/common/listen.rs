@@ -26,7 +26,7 @@ pub(crate) fn listen(s: &Section<'_>, default: Address) -> Endpoint {
         }
     };
     match &endpoint {
-        Endpoint::Mesh { path, .. } if !path.is_empty() => {
+        Endpoint::Mesh { .. } if endpoint.has_path() => {
             s.refuse("endpoint", "a service that is bound has no path", "leave the path out");
         }
         Endpoint::Mesh { .. } => {}
@@ -36,7 +36,11 @@ pub(crate) fn listen(s: &Section<'_>, default: Address) -> Endpoint {
 }
 
 fn check(s: &Section<'_>, address: &Address, next: &str) {
-    if address.scheme.is_some() || !address.path.is_empty() || address.user_info.is_some() {
+    if address.scheme.is_some()
+        || !address.path.is_empty()
+        || address.user_info.is_some()
+        || address.query.is_some()
+    {
         s.refuse("endpoint", "a listener has a host and a port, no URL", next);
     } else if address.port.is_none() {
         s.refuse("endpoint", "the port is missing", next);

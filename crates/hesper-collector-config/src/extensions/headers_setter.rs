@@ -42,6 +42,13 @@ pub enum HeaderSource {
     Value(Secret),
     /// `value_file`: read again when it changes.
     File(String),
+    /// `from_attribute`: what the authenticator of the receiver knows of the sender (`username`, `claims.…`).
+    Attribute {
+        /// Its name.
+        key: String,
+        /// What stands in when it is not there.
+        default: Option<Secret>,
+    },
     /// `from_context`: a header of the request that was received.
     Context {
         /// Its name.
@@ -81,6 +88,7 @@ fn header(s: &Section<'_>) -> SetHeader {
     let sources: Vec<HeaderSource> = [
         value.map(HeaderSource::Value),
         s.text("value_file").map(HeaderSource::File),
+        s.text("from_attribute").map(|key| HeaderSource::Attribute { key, default: default.clone() }),
         s.text("from_context").map(|key| HeaderSource::Context { key, default }),
     ]
     .into_iter()
@@ -88,9 +96,11 @@ fn header(s: &Section<'_>) -> SetHeader {
     .collect();
     match (sources.len(), action) {
         (0, HeaderAction::Delete) | (1, _) => {}
-        (0, _) => {
-            s.fault(&s.place, format!("{} gives '{key}' no value", s.what), "add value or from_context")
-        }
+        (0, _) => s.fault(
+            &s.place,
+            format!("{} gives '{key}' no value", s.what),
+            "add value, from_context or from_attribute",
+        ),
         _ => s.fault(&s.place, format!("{} gives '{key}' two values", s.what), "keep one of them"),
     }
     SetHeader { action, key, source: sources.into_iter().next() }

@@ -2,7 +2,12 @@
 //!
 //! `strict` is ours: outside Kubernetes it stops the program; without it there is a warning, and data passes as it is.
 
-use crate::{Pattern, common::pattern, remark::Topic, section::Section};
+use crate::{
+    Pattern,
+    common::{anchored, pattern},
+    remark::Topic,
+    section::Section,
+};
 use std::time::Duration;
 
 /// What is added and how pods are found.
@@ -95,7 +100,7 @@ pub struct ExtractRule {
     pub tag_name: Option<String>,
     /// The label.
     pub key: Option<String>,
-    /// All labels whose name matches.
+    /// All labels whose name matches; anchored at both ends.
     pub key_regex: Option<Pattern>,
     /// Whose labels.
     pub from: MetadataSource,
@@ -243,7 +248,7 @@ fn rule(s: &Section<'_>) -> ExtractRule {
     let rule = ExtractRule {
         tag_name: s.text("tag_name"),
         key: s.text("key"),
-        key_regex: s.scalar("key_regex").and_then(|scalar| pattern(s, scalar)),
+        key_regex: s.scalar("key_regex").and_then(|scalar| anchored(s, scalar, "^(?:", ")$")),
         from: s.one_of("from", &SOURCES, MetadataSource::Pod),
     };
     if s.is_set("key") == s.is_set("key_regex") {

@@ -48,7 +48,9 @@ pub(super) fn static_targets(s: &Section<'_>) -> StaticTargets {
             Err((reason, next)) => {
                 s.fault(scalar.place, format!("the target {}: {reason}", scalar.text.shown()), next);
             }
-            Ok(Endpoint::Underlay(address)) if address.scheme.is_some() || !address.path.is_empty() => {
+            Ok(endpoint)
+                if endpoint.has_path() || endpoint.underlay().is_some_and(|a| a.scheme.is_some()) =>
+            {
                 s.fault(scalar.place, format!("the target {} is a URL", scalar.text.shown()), next);
             }
             Ok(_) => {}

@@ -266,6 +266,7 @@ fn endpoints_that_are_none() {
         ("'ftp://a:1'", "this scheme is not known here"),
         ("'http://a:1/v1/traces'", "gRPC has no path"),
         ("'hesper://a/v1/traces'", "gRPC has no path"),
+        ("'hesper://a?b'", "gRPC has no path"),
         ("'hesper://'", "the endpoint names no service"),
         ("[a]", "must be a single value, not a list"),
         ("'::1:4317'", "without brackets"),
@@ -278,6 +279,7 @@ fn endpoints_that_are_none() {
         ("localhost", "the port is missing"),
         ("'http://localhost:1'", "no URL"),
         ("'hesper://a/b'", "a service that is bound has no path"),
+        ("'a:1?b'", "no URL"),
         ("'a b:1'", "has spaces in it"),
     ] {
         let faults =
@@ -293,7 +295,12 @@ fn endpoints_that_are_none() {
 fn receivers_bind_services_and_sockets() {
     let grpc =
         |body: &str| otlp_receiver(&format!("{{protocols: {{grpc: {body}}}}}")).grpc.map(|g| g.endpoint);
-    let mesh = Endpoint::Mesh { service: "traces".into(), instance: Some("eu".into()), path: String::new() };
+    let mesh = Endpoint::Mesh {
+        service: "traces".into(),
+        instance: Some("eu".into()),
+        path: String::new(),
+        query: None,
+    };
     assert_eq!(grpc("{endpoint: 'hesper://eu@traces'}"), Some(mesh));
     for body in ["{transport: unix, endpoint: /run/x}", "{transport: unix, endpoint: 'unix:///run/x'}"] {
         assert_eq!(grpc(body), Endpoint::parse("unix:///run/x").ok(), "{body}");

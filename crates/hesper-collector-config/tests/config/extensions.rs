@@ -146,7 +146,8 @@ fn headers_setter() {
         default: default.map(Secret::new),
     };
     let body = "{headers: [{key: a, value: 1}, {action: insert, key: b, from_context: tenant, default_value: d}, \
-                {action: update, key: c, from_context: auth.x}, {action: delete, key: d}, {key: e, value_file: /f}], \
+                {action: update, key: c, from_context: auth.x}, {action: delete, key: d}, {key: e, value_file: /f}, \
+                {key: f, from_attribute: username}], \
                 additional_auth: basicauth}";
     let expected = HeadersSetter {
         headers: vec![
@@ -155,6 +156,11 @@ fn headers_setter() {
             header(HeaderAction::Update, "c", Some(context("auth.x", None))),
             header(HeaderAction::Delete, "d", None),
             header(HeaderAction::Upsert, "e", Some(HeaderSource::File("/f".into()))),
+            header(
+                HeaderAction::Upsert,
+                "f",
+                Some(HeaderSource::Attribute { key: "username".into(), default: None }),
+            ),
         ],
         additional_auth: Some("basicauth".parse().expect("an id")),
     };

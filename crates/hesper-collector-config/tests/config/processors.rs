@@ -299,7 +299,7 @@ fn pods() {
             ExtractRule {
                 tag_name: Some("$1".into()),
                 key: None,
-                key_regex: Some(pattern("(.*)")),
+                key_regex: Some(pattern("^(?:(.*))$")),
                 from: MetadataSource::Pod,
             },
         ],

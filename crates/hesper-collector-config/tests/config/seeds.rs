@@ -134,7 +134,7 @@ fn a_service_of_the_mesh_takes_the_place_of_an_address() {
     let text = EDGE[0].1.replace("\"traces.example.com:443\"", "hesper://traces");
     let (config, _) = loaded(("edge.yaml", &text));
     let Exporter::Otlp(otlp) = &config.exporters[&"otlp".parse().expect("an id")].settings else { panic!() };
-    let mesh = Endpoint::Mesh { service: "traces".into(), instance: None, path: String::new() };
+    let mesh = Endpoint::Mesh { service: "traces".into(), instance: None, path: String::new(), query: None };
     assert_eq!(otlp.client.endpoint, mesh);
     assert!(!otlp.client.speaks_tls(), "the mesh is secure by itself");
 }
