@@ -1,7 +1,10 @@
 //! The files as one tree: every value with its file, line and column; several files merged.
 
 use hesper_yaml::{At, Data, Node, Place, Style};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A value.
 #[derive(Clone)]
@@ -58,7 +61,13 @@ impl Tree {
                     place: place(key),
                     value: Self::new(value, file, at),
                 };
-                Body::Map(pairs.iter().map(entry).collect())
+                let merged = pairs.iter().position(|(key, _)| is_merge(key));
+                let mut entries: Vec<Entry> = pairs.iter().map(entry).collect();
+                if let Some(merged) = merged {
+                    let merged = entries.remove(merged).value;
+                    fill(&mut entries, merged);
+                }
+                Body::Map(entries)
             }
         };
         Self { place: place(node), body }
@@ -122,6 +131,33 @@ impl Text {
         match self.env {
             true => "what the environment says".into(),
             false => format!("'{}'", self.text.escape_debug()),
+        }
+    }
+}
+
+/// `<<: *other`, YAML's merge key, which configurations of the Collector use (<https://yaml.org/type/merge.html>).
+fn is_merge(key: &Node) -> bool {
+    matches!(&key.data, Data::Scalar { text, style: Style::Plain } if text == "<<")
+}
+
+/// Adds what a mapping does not say itself from those that it merges, of which the earlier ones win.
+fn fill(entries: &mut Vec<Entry>, merged: Tree) {
+    let mut known: BTreeSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+    let maps = match merged.body {
+        Body::List(maps) => maps,
+        _ => vec![merged],
+    };
+    for map in maps {
+        match map.body {
+            Body::Map(others) => {
+                entries.extend(others.into_iter().filter(|other| known.insert(other.key.clone())))
+            }
+            // No key of anything: told as one that nobody knows.
+            body => entries.push(Entry {
+                key: "<<".into(),
+                place: map.place.clone(),
+                value: Tree { body, ..map },
+            }),
         }
     }
 }

@@ -124,3 +124,22 @@ fn all_faults_are_told_at_once() {
     ];
     assert_eq!(places, expected, "{}", told(&faults));
 }
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let text = "exporters:\n  otlp/a: &common\n    endpoint: a:1\n    timeout: 3s\n    headers: &headers {x: y}\n  otlp/b:\n    \
+                <<: *common\n    endpoint: b:1\n  otlp/c:\n    <<: [{timeout: 7s, endpoint: c:1}, *common]\n    headers: {}\n";
+    let (config, _) =
+        load(&[("base.yaml", BASE), ("f.yaml", text)], &env).unwrap_or_else(|f| panic!("{}", told(&f)));
+    let said: Vec<_> = ["otlp/a", "otlp/b", "otlp/c"]
+        .map(|id| match &config.exporters[&id.parse().expect("an id")].settings {
+            Exporter::Otlp(otlp) => {
+                (otlp.client.endpoint.to_string(), otlp.timeout.as_secs(), otlp.client.headers.len())
+            }
+            other => panic!("{other:?}"),
+        })
+        .into();
+    assert_eq!(said, [("a:1".into(), 3, 1), ("b:1".into(), 3, 1), ("c:1".into(), 7, 0)]);
+    let faults = load(&[("f.yaml", "exporters: {debug: {<<: x}}")], &env).expect_err("no mapping");
+    assert!(told(&faults).contains("'<<' is no key of exporter 'debug'"), "{}", told(&faults));
+}
