@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-collector-config", 1),
     ("hesper-filter", 1),
     ("hesper-observe", 1),
+    ("hesper-otlp", 1),
     ("hesper-overlay", 1),
     ("hesper-pki", 1),
     ("hesper-policy", 1),
@@ -53,6 +54,7 @@ const PURE: &[&str] = &[
     "hesper-filter",
     "hesper-manifest",
     "hesper-collector-config",
+    "hesper-otlp",
 ];
 const IMPURE: &[&str] =
     &["tokio", "quinn", "rustls", "hyper", "axum", "tonic", "reqwest", "rusqlite", "socket2"];

@@ -1,0 +1,158 @@
+//! The four signals and what each is called: on the wire, in errors and in metrics.
+
+use std::fmt;
+
+/// A kind of telemetry, with a service and a path of its own (OTLP specification, "OTLP/gRPC" and "OTLP/HTTP").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics and their data points.
+    Metrics,
+    /// Log records; events too.
+    Logs,
+    /// Profiles; the protocol still calls them development.
+    Profiles,
+}
+
+impl Signal {
+    /// Every signal.
+    pub const ALL: [Self; 4] = [Self::Traces, Self::Metrics, Self::Logs, Self::Profiles];
+
+    /// Its name in configurations: the key of a pipeline.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Profiles => "profiles",
+        }
+    }
+
+    /// The path of OTLP/HTTP unless the configuration says otherwise.
+    pub fn http_path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
+            Self::Logs => "/v1/logs",
+            Self::Profiles => "/v1development/profiles",
+        }
+    }
+
+    /// The full name of the gRPC service.
+    pub fn grpc_service(self) -> &'static str {
+        match self {
+            Self::Traces => "opentelemetry.proto.collector.trace.v1.TraceService",
+            Self::Metrics => "opentelemetry.proto.collector.metrics.v1.MetricsService",
+            Self::Logs => "opentelemetry.proto.collector.logs.v1.LogsService",
+            Self::Profiles => "opentelemetry.proto.collector.profiles.v1development.ProfilesService",
+        }
+    }
+
+    /// The path of the gRPC method.
+    pub fn grpc_path(self) -> &'static str {
+        match self {
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Self::Profiles => "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+        }
+    }
+
+    /// The signal of a gRPC method; `None` for any other path, which gets UNIMPLEMENTED.
+    pub fn of_grpc_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|signal| signal.grpc_path() == path)
+    }
+
+    /// What it counts, as in `rejected_…` of a partial success.
+    pub fn items(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "data_points",
+            Self::Logs => "log_records",
+            Self::Profiles => "profiles",
+        }
+    }
+
+    /// What it counts, as in `otelcol_receiver_accepted_…`.
+    pub fn otelcol_items(self) -> &'static str {
+        match self {
+            Self::Metrics => "metric_points",
+            other => other.items(),
+        }
+    }
+
+    /// The JSON name of the rejected items in a partial success.
+    pub(crate) fn rejected_json(self) -> &'static str {
+        match self {
+            Self::Traces => "rejectedSpans",
+            Self::Metrics => "rejectedDataPoints",
+            Self::Logs => "rejectedLogRecords",
+            Self::Profiles => "rejectedProfiles",
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a request of OTLP/HTTP is encoded; the response must be encoded alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+impl Encoding {
+    /// The media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// Reads a `Content-Type`, in any case and whatever its parameters; `None` is for status 415.
+    pub fn of_content_type(header: &str) -> Option<Self> {
+        let media_type = header.split(';').next().unwrap_or_default().trim();
+        [Self::Protobuf, Self::Json]
+            .into_iter()
+            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.content_type()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_grpc_path_is_the_export_of_its_service() {
+        for signal in Signal::ALL {
+            assert_eq!(signal.grpc_path(), format!("/{}/Export", signal.grpc_service()));
+            assert_eq!(Signal::of_grpc_path(signal.grpc_path()), Some(signal));
+        }
+        assert_eq!(Signal::of_grpc_path("/opentelemetry.proto.collector.trace.v1.TraceService/export"), None);
+    }
+
+    #[test]
+    fn metrics_have_another_noun_in_the_collectors_metrics() {
+        assert_eq!(Signal::Metrics.items(), "data_points");
+        assert_eq!(Signal::Metrics.otelcol_items(), "metric_points");
+        assert_eq!(Signal::Logs.otelcol_items(), "log_records");
+    }
+
+    #[test]
+    fn check_11_content_types_in_any_case_and_with_parameters() {
+        let json = ["application/json", "Application/JSON; charset=utf-8", " application/json ;a=b"];
+        assert!(json.iter().all(|header| Encoding::of_content_type(header) == Some(Encoding::Json)));
+        assert_eq!(Encoding::of_content_type("application/x-protobuf"), Some(Encoding::Protobuf));
+        for other in ["", "text/plain", "application/protobuf", "application/json-seq", "application"] {
+            assert_eq!(Encoding::of_content_type(other), None, "{other}");
+        }
+    }
+}
