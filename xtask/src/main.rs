@@ -1,6 +1,7 @@
 //! Developer tasks, run as `cargo xtask TASK`. Everything that CI does is here, so that a laptop can do it too.
 
 mod codegen;
+mod otlp;
 mod peers;
 mod shell;
 mod test;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Regenerate the Rust code of proto/ into crates/hesper-proto/src/generated.
+    /// Regenerate what is generated: the Rust code of proto/ in hesper-proto, the table of OTLP's messages in hesper-otlp.
     Codegen,
     /// Check and test everything; what CI runs.
     Test(test::Options),
@@ -20,7 +21,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
-        Task::Codegen => codegen::write(),
+        Task::Codegen => codegen::write().and_then(|()| otlp::write()),
         Task::Test(options) => test::run(&options),
     };
     match done {

@@ -15,11 +15,16 @@
 pub mod limits;
 mod response;
 pub mod retry;
+mod schema;
 mod signal;
 pub mod status;
+mod validate;
+mod wire;
 
 pub use response::{PartialSuccess, ResponseError};
 pub use signal::{Encoding, Signal};
+pub use validate::{Counts, validate};
+pub use wire::{Fault, Malformed};
 
 use bytes::Bytes;
 
