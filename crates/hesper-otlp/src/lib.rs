@@ -17,12 +17,15 @@ mod response;
 pub mod retry;
 mod schema;
 mod signal;
+mod splice;
+pub mod stamp;
 pub mod status;
 mod validate;
 mod wire;
 
 pub use response::{PartialSuccess, ResponseError};
 pub use signal::{Encoding, Signal};
+pub use stamp::{Stamp, StampError};
 pub use validate::{Counts, validate};
 pub use wire::{Fault, Malformed};
 
