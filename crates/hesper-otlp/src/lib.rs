@@ -12,6 +12,7 @@
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
 
+pub mod json;
 pub mod limits;
 mod response;
 pub mod retry;

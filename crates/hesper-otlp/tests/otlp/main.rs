@@ -1,6 +1,7 @@
 //! OTLP as bytes, held against opentelemetry-proto and prost-reflect: `validate` against decoding, `stamp` against decoding, editing and
 //! encoding, `json` against a second implementation; then what attackers and the specification's examples look like.
 
+mod json;
 mod oracle;
 mod spoofing;
 mod support;
