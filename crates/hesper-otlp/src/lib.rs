@@ -4,6 +4,7 @@
 //! messages (`schema`, generated) drives everything that looks inside:
 //! - [`validate()`] takes exactly what a decoder would take, and counts the items;
 //! - [`stamp()`](stamp::stamp) puts the sender's identity on each resource and takes out whatever else claims to be one, by splicing the bytes;
+//! - [`resource::said`] reads what the resources call themselves, for policy;
 //! - [`json`] turns OTLP/JSON into the same bytes and back.
 //!
 //! Around it is what the protocol says of answers: [`PartialSuccess`], [`status`] (google.rpc.Status, gRPC codes and HTTP statuses),
@@ -14,6 +15,7 @@
 
 pub mod json;
 pub mod limits;
+pub mod resource;
 mod response;
 pub mod retry;
 mod schema;

@@ -11,11 +11,9 @@
 use crate::{
     Signal,
     limits::DEPTH,
-    schema::{
-        self, COMMON_KEY_VALUE, Kind, MessageType, PROFILES_KEY_VALUE_AND_UNIT, PROFILES_PROFILES_DICTIONARY,
-        number,
-    },
+    schema::{self, COMMON_KEY_VALUE, Kind, MessageType, PROFILES_KEY_VALUE_AND_UNIT, number},
     splice::{Open, Splice},
+    validate::string_table,
     wire::{Entry, Fault, Fields, Malformed, Value, put_len_key, put_varint, varint},
 };
 use bytes::Bytes;
@@ -130,7 +128,7 @@ pub fn stamp(signal: Signal, payload: &Bytes, with: &Stamp) -> Result<Bytes, Sta
         splice: Splice::default(),
     };
     if signal == Signal::Profiles {
-        walk.read_names()?;
+        walk.read_names();
     }
     walk.request(request)?;
     if walk.splice.is_empty() {
@@ -160,28 +158,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Looks which keys the string table has for profiles, over all pieces of the dictionary.
-    fn read_names(&mut self) -> Result<(), Malformed> {
-        let mut index = 0;
-        for entry in Fields::new(self.payload, 0..self.payload.len(), 0, "ExportProfilesServiceRequest") {
-            let entry = entry?;
-            if entry.number != number::DICTIONARY || entry.value != Value::Len {
-                continue;
-            }
-            for text in Fields::new(self.payload, entry.range(), 1, PROFILES_PROFILES_DICTIONARY.name) {
-                let text = text?;
-                if text.number != number::STRING_TABLE || text.value != Value::Len {
-                    continue;
-                }
-                match self.begins_with_prefix(&text) {
-                    true if index == 0 => self.no_name = Some(text.start),
-                    true => self.names.push(index),
-                    false => {}
-                }
-                index += 1;
+    /// Looks which entries of the string table begin with the prefix.
+    fn read_names(&mut self) {
+        for (index, name) in string_table(self.payload).enumerate() {
+            match self.begins_with_prefix(&name) {
+                true if index == 0 => self.no_name = Some(name.start),
+                true => self.names.push(index as u32),
+                false => {}
             }
         }
-        Ok(())
     }
 
     fn begins_with_prefix(&self, text: &Entry) -> bool {

@@ -116,12 +116,19 @@ fn count(signal: Signal, payload: &[u8]) -> Counts {
     counts
 }
 
-/// The occurrences of one field. There are no faults: the bytes were checked.
+/// The occurrences of one field of a message that was checked.
 pub(crate) fn inside(payload: &[u8], range: Range<usize>, number: u32) -> impl Iterator<Item = Entry> {
     checked(payload, range).filter(move |entry| entry.number == number)
 }
 
-fn checked(payload: &[u8], range: Range<usize>) -> impl Iterator<Item = Entry> {
+/// The strings that profiles name by their place, over all pieces of the dictionary.
+pub(crate) fn string_table(payload: &[u8]) -> impl Iterator<Item = Entry> {
+    let dictionaries = inside(payload, 0..payload.len(), number::DICTIONARY);
+    dictionaries.flat_map(|dictionary| inside(payload, dictionary.range(), number::STRING_TABLE))
+}
+
+/// The fields of a message that was checked.
+pub(crate) fn checked(payload: &[u8], range: Range<usize>) -> impl Iterator<Item = Entry> {
     Fields::new(payload, range, 0, "").filter_map(Result::ok)
 }
 
