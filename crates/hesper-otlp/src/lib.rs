@@ -7,7 +7,7 @@
 //! - [`resource::said`] reads what the resources call themselves, for policy;
 //! - [`json`] turns OTLP/JSON into the same bytes and back.
 //!
-//! Around it is what the protocol says of answers: [`PartialSuccess`], [`status`] (google.rpc.Status, gRPC codes and HTTP statuses),
+//! Around it is what the protocol says of answers: [`PartialSuccess`], [`Refusal`], [`status`] (google.rpc.Status, gRPC codes and HTTP statuses),
 //! [`retry`] (what may be sent again, and when), [`limits`] and the paths and names of each [`Signal`].
 //!
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
@@ -15,6 +15,7 @@
 
 pub mod json;
 pub mod limits;
+mod refusal;
 pub mod resource;
 mod response;
 pub mod retry;
@@ -26,6 +27,7 @@ pub mod status;
 mod validate;
 mod wire;
 
+pub use refusal::Refusal;
 pub use response::{PartialSuccess, ResponseError};
 pub use signal::{Encoding, Signal};
 pub use stamp::{Stamp, StampError};
