@@ -2,6 +2,7 @@
 
 use hesper_fuzz_targets::{NOW, grant, packet::SECRET, token};
 use hesper_model::id::Tag;
+use hesper_otlp::Signal;
 use hesper_overlay::{cid, frame::encode, knock, transport};
 use hesper_proto::overlay::{
     AttachHello, ControlFrame, ControlHeader, DialHeader, DialResult, FromNode, FromRouter, LinkHello,
@@ -23,6 +24,8 @@ fn main() {
         ("proxy", requests()),
         ("config", configs()),
         ("filter", queries()),
+        ("otlp", telemetry().map(|(signal, text)| encoded(signal, text)).into()),
+        ("otlp_json", telemetry().map(|(_, text)| text.as_bytes().to_vec()).into()),
     ];
     for (target, seeds) in sets {
         let place = Path::new(&directory).join(target);
@@ -207,4 +210,36 @@ fn queries() -> Vec<Vec<u8>> {
     .iter()
     .map(|text| text.as_bytes().to_vec())
     .collect()
+}
+
+/// One request per signal, with what an attacker would write too.
+fn telemetry() -> [(Signal, &'static str); 5] {
+    [
+        (
+            Signal::Traces,
+            r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"hesper.identity.id","value":{"stringValue":"x"}}]},"scopeSpans":[{"scope":{"name":"s"},"spans":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","kind":"SPAN_KIND_CLIENT","startTimeUnixNano":"17","events":[{"name":"e"}],"links":[{}],"status":{"code":2}}]}]}]}"#,
+        ),
+        (
+            Signal::Metrics,
+            r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","gauge":{"dataPoints":[{"asDouble":"NaN","exemplars":[{"asInt":"-1","filteredAttributes":[{"key":"hesper.x"}]}]}]}},{"histogram":{"dataPoints":[{"count":3,"bucketCounts":["1","2"],"explicitBounds":[0.5]}],"aggregationTemporality":2}}]}]}]}"#,
+        ),
+        (
+            Signal::Metrics,
+            r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"exponentialHistogram":{"dataPoints":[{"scale":-2,"positive":{"offset":-1,"bucketCounts":[7]}}]}},{"summary":{"dataPoints":[{"quantileValues":[{"quantile":0.5,"value":1}]}]}}]}]}]}"#,
+        ),
+        (
+            Signal::Logs,
+            r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":9,"body":{"kvlistValue":{"values":[{"key":"hesper.x","value":{"arrayValue":{"values":[{"boolValue":true},{},{"bytesValue":"AAE_"}]}}}]}},"flags":1}]}]}]}"#,
+        ),
+        (
+            Signal::Profiles,
+            r#"{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"profileId":"AAECAw==","samples":[{"values":["7"],"attributeIndices":[1]}]}]}]}],"dictionary":{"stringTable":["","hesper.identity.id"],"attributeTable":[{},{"keyStrindex":1,"value":{"intValue":1}}]}}"#,
+        ),
+    ]
+}
+
+fn encoded(signal: Signal, text: &str) -> Vec<u8> {
+    let choice = Signal::ALL.iter().position(|other| *other == signal).expect("a signal");
+    let payload = hesper_otlp::json::decode(signal, text.as_bytes()).expect("a request");
+    [&[choice as u8][..], &payload].concat()
 }

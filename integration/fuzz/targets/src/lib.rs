@@ -9,6 +9,7 @@
 //! - [`grant`]: claims that are signed well and held against a dialer, a binder and a stream.
 //! - [`frame`]: messages on attach connections, on links and at the head of streams.
 //! - [`proxy`]: heads of requests to the HTTP proxy.
+//! - [`otlp`], [`otlp_json`]: telemetry, in both encodings.
 //! - [`config`], [`filter`]: what a client of the management API writes.
 
 pub mod config;
@@ -16,6 +17,8 @@ pub mod filter;
 pub mod frame;
 pub mod grant;
 pub mod mutate;
+pub mod otlp;
+pub mod otlp_json;
 pub mod packet;
 pub mod proxy;
 pub mod token;
@@ -27,7 +30,7 @@ pub const NOW: u64 = 1_800_000_000;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     ("packet", packet::run),
     ("token", token::run),
     ("grant", grant::run),
@@ -35,4 +38,6 @@ pub const TARGETS: [Target; 7] = [
     ("proxy", proxy::run),
     ("config", config::run),
     ("filter", filter::run),
+    ("otlp", otlp::run),
+    ("otlp_json", otlp_json::run),
 ];
