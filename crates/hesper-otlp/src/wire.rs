@@ -106,6 +106,7 @@ impl<'a> Fields<'a> {
         Malformed { at, within: self.within, fault }
     }
 
+    #[inline]
     fn read(&mut self) -> Result<Entry, (usize, Fault)> {
         let start = self.at;
         let (number, wire_type) = key(self.bytes, &mut self.at).map_err(|fault| (start, fault))?;
@@ -136,6 +137,7 @@ impl<'a> Fields<'a> {
 impl Iterator for Fields<'_> {
     type Item = Result<Entry, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;
@@ -157,6 +159,7 @@ enum WireType {
     Fixed32,
 }
 
+#[inline]
 fn key(bytes: &[u8], at: &mut usize) -> Result<(u32, WireType), Fault> {
     let key = u32::try_from(varint(bytes, at)?).map_err(|_| Fault::Key)?;
     let wire_type = match key & 7 {
@@ -172,7 +175,17 @@ fn key(bytes: &[u8], at: &mut usize) -> Result<(u32, WireType), Fault> {
 }
 
 /// Reads a number of at most ten bytes and 64 bits; shorter forms are not demanded.
+#[inline]
 pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
+    // Most keys and lengths.
+    if let Some(byte) = bytes.get(*at).filter(|byte| **byte < 0x80) {
+        *at += 1;
+        return Ok(u64::from(*byte));
+    }
+    long_varint(bytes, at)
+}
+
+fn long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
     let mut value = 0;
     for (index, byte) in bytes.get(*at..).unwrap_or_default().iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
@@ -185,6 +198,7 @@ pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
     Err(Fault::Varint)
 }
 
+#[inline]
 fn fixed<const N: usize>(bytes: &[u8], at: &mut usize) -> Result<[u8; N], Fault> {
     let value = bytes.get(*at..).and_then(|rest| rest.first_chunk()).ok_or(Fault::CutShort)?;
     *at += N;
@@ -192,6 +206,7 @@ fn fixed<const N: usize>(bytes: &[u8], at: &mut usize) -> Result<[u8; N], Fault>
 }
 
 /// Reads a length and goes beyond what has it; returns where that begins.
+#[inline]
 fn length(bytes: &[u8], at: &mut usize) -> Result<usize, Fault> {
     let len = varint(bytes, at)?;
     let body = *at;

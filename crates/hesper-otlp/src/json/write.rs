@@ -181,9 +181,9 @@ impl Serialize for Scalar<'_> {
             Value::Len | Value::Group => 0,
         };
         match self.kind {
-            Kind::String | Kind::Message(_) => serializer.collect_str(&String::from_utf8_lossy(self.bytes)),
-            Kind::Bytes => serializer.collect_str(&STANDARD.encode(self.bytes)),
-            Kind::Id(_) => serializer.collect_str(&Hex(self.bytes)),
+            Kind::String | Kind::Message(_) => serializer.serialize_str(&String::from_utf8_lossy(self.bytes)),
+            Kind::Bytes => serializer.serialize_str(&STANDARD.encode(self.bytes)),
+            Kind::Id(_) => serializer.serialize_str(&hex(self.bytes)),
             Kind::Double => double(f64::from_bits(number), serializer),
             // JavaScript has no whole numbers of 64 bits.
             Kind::Fixed64 | Kind::UInt64 => serializer.collect_str(&number),
@@ -209,10 +209,7 @@ fn double<S: Serializer>(number: f64, serializer: S) -> Result<S::Ok, S::Error> 
     }
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
