@@ -10,7 +10,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use std::{ops::Range, slice};
 
-/// The request as JSON, on one line. Fields that occur in pieces come out as the one value that they mean.
+/// The request as JSON, on one line; mostly two or three times as long, at most some ten times. Fields that occur in pieces come out as
+/// the one value that they mean.
 ///
 /// # Errors
 /// When it is no request.

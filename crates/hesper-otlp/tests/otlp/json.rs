@@ -228,6 +228,16 @@ fn check_28_golden_requests_come_back_as_they_were() {
 }
 
 #[test]
+fn an_empty_list_is_no_list() {
+    let histogram = |point: Value| {
+        let metric = json!({"histogram": {"dataPoints": [point]}});
+        read(Signal::Metrics, &json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}))
+    };
+    let empty = json!({"bucketCounts": [], "explicitBounds": [], "exemplars": [], "attributes": []});
+    assert_eq!(histogram(empty), histogram(json!({})));
+}
+
+#[test]
 fn check_13_an_empty_object_is_an_empty_request() {
     for signal in Signal::ALL {
         assert_eq!(read(signal, &json!({})), Ok(Vec::new()));

@@ -139,6 +139,24 @@ fn a_metric_has_the_points_of_its_last_data() {
 }
 
 #[test]
+fn packed_numbers_are_whole() {
+    // Histogram = 9, its point's bucket_counts = 6; Profile's sample = 2, its values = 4.
+    let histogram = |counts: &[u8]| field(9, &[&field(1, &[&field(6, &[counts])])]);
+    let values = |values: &[u8]| field(2, &[&field(4, &[values])]);
+    let request = |item: &[u8]| field(1, &[&field(2, &[&field(2, &[item])])]);
+    for len in 0..18 {
+        let bytes = request(&histogram(&vec![1; len]));
+        assert_eq!(validate(Signal::Metrics, &bytes).is_ok(), len % 8 == 0);
+        check(Signal::Metrics, &bytes);
+    }
+    for (bytes, whole) in [(&[1, 0x81, 1][..], true), (&[1, 0x81], false), (&[0x80], false)] {
+        let bytes = request(&values(bytes));
+        assert_eq!(validate(Signal::Profiles, &bytes).is_ok(), whole);
+        check(Signal::Profiles, &bytes);
+    }
+}
+
+#[test]
 fn errors_name_the_place_and_the_field() {
     let name = |bytes: &[u8]| field(1, &[&field(2, &[&field(2, &[&field(5, &[bytes])])])]);
     let error = validate(Signal::Traces, &name(b"\xff")).expect_err("no UTF-8");
