@@ -38,9 +38,9 @@ impl Doubt {
     /// Another session of its identity has attached; so many authenticated signs have come from this one. Should it be asked?
     pub(crate) fn arise(&mut self, signs: u64, rtt: Duration) -> bool {
         match self {
-            Self::Asked { .. } => false,
-            Self::Gone { signs: before } if *before == signs => false,
-            Self::None | Self::Gone { .. } => {
+            // A sign from before this other session says nothing about it now: who has given one is asked anew.
+            Self::Asked { signs: before, .. } | Self::Gone { signs: before } if *before == signs => false,
+            Self::None | Self::Asked { .. } | Self::Gone { .. } => {
                 let round_trips = 2 * rtt.min(MAX_RTT).as_millis() / LOOK.as_millis();
                 let looks = PATIENCE + u32::try_from(round_trips).unwrap_or_default();
                 *self = Self::Asked { signs, looks };
@@ -93,6 +93,15 @@ mod tests {
         assert!(doubt.arise(8, NEAR), "it was not gone after all");
         assert_eq!(doubt.look(9), Some(Settled::There));
         assert!(doubt.arise(9, NEAR), "another session, another doubt");
+    }
+
+    #[test]
+    fn an_answer_to_an_older_question_is_none_to_a_newer_one() {
+        let mut doubt = Doubt::default();
+        assert!(doubt.arise(7, NEAR));
+        // It answers and dies, and its successor attaches before anybody has looked.
+        assert!(doubt.arise(8, NEAR));
+        assert_eq!(looks(&mut doubt, 8), (PATIENCE, Settled::Gone));
     }
 
     #[test]
