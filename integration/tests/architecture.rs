@@ -41,6 +41,7 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Arrows inside a layer, each with its reason.
 const SAME_LAYER: &[(&str, &str, &str)] = &[
+    ("hesper-collector-config", "hesper-otlp", "a pipeline is named by the signal that it carries"),
     ("hesper-overlay", "hesper-pki", "peers prove their identity in the QUIC handshake"),
     ("hesper-overlay", "hesper-proto", "the messages of attach and streams"),
     ("hesper-sdk", "hesper-client", "a node reaches the controller as a router does"),

@@ -87,36 +87,6 @@ impl fmt::Display for Class {
     }
 }
 
-/// What a pipeline carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Data points.
-    Metrics,
-    /// Log records.
-    Logs,
-    /// Profiles, passed through.
-    Profiles,
-}
-
-impl Signal {
-    /// Every signal, as pipelines name it.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("traces", Self::Traces),
-        ("metrics", Self::Metrics),
-        ("logs", Self::Logs),
-        ("profiles", Self::Profiles),
-    ];
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = Self::ALL.iter().find(|(_, signal)| signal == self).map(|(word, _)| *word);
-        f.write_str(word.unwrap_or_default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

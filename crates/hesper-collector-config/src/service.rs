@@ -69,7 +69,7 @@ fn pipelines(s: &Section<'_>, service: &mut Service, written: &mut Written) {
 }
 
 fn pipeline_id(s: &Section<'_>, text: &str, place: &Place) -> Option<PipelineId> {
-    let words = Signal::ALL.map(|(word, _)| word);
+    let words = Signal::ALL.map(Signal::name);
     let id: Id = match text.parse() {
         Ok(id) => id,
         Err(_) => {
@@ -81,7 +81,7 @@ fn pipeline_id(s: &Section<'_>, text: &str, place: &Place) -> Option<PipelineId>
             return None;
         }
     };
-    let Some((_, signal)) = Signal::ALL.into_iter().find(|(word, _)| *word == id.kind()) else {
+    let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.name() == id.kind()) else {
         let reason = format!("'{}' is no signal", id.kind());
         s.fault(place, reason, advice(id.kind(), "signals", &words));
         return None;
