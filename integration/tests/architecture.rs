@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-manifest", 2),
     ("hesper-sdk", 2),
     ("hesper-store", 2),
+    ("hesper-telemetry", 2),
     ("hesper-controller", 3),
     ("hesper-router", 3),
     ("hesper-tunnel", 3),

@@ -8,13 +8,14 @@ use std::{
 };
 
 /// Every file that has definitions; imports are found from here.
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "hesper/control/v1/common.proto",
     "hesper/control/v1/node.proto",
     "hesper/control/v1/router.proto",
     "hesper/overlay/v1/attach.proto",
     "hesper/overlay/v1/link.proto",
     "hesper/overlay/v1/stream.proto",
+    "hesper/telemetry/v1/origin.proto",
 ];
 
 /// Where the generated code lives.

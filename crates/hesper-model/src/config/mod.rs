@@ -9,6 +9,7 @@ mod health;
 mod host;
 mod intercept;
 mod lenient;
+pub mod otlp;
 mod proxy;
 mod scrape;
 mod validate;

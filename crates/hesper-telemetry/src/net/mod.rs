@@ -1,0 +1,66 @@
+//! Streams: where receivers get them, and where exporters ask for them.
+//!
+//! Both are traits, so that what comes over the mesh and over the network under it is served alike.
+
+use crate::origin::Sender;
+use futures::future::BoxFuture;
+use hesper_collector_config::Endpoint;
+use hesper_model::config::otlp::SenderTerms;
+use std::{fmt, io, net::IpAddr, sync::Arc};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A stream of bytes in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Any stream.
+pub type BoxIo = Box<dyn Io>;
+
+/// Who is at the other end of a stream that came in.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its address on the network under the mesh. None over the mesh and over Unix sockets.
+    pub address: Option<IpAddr>,
+    /// The identity, over the mesh.
+    pub mesh: Option<MeshPeer>,
+    /// The subject of its certificate when mutual TLS was spoken.
+    pub tls_subject: Option<String>,
+}
+
+/// An identity of the mesh that dialed us.
+#[derive(Clone, Debug)]
+pub struct MeshPeer {
+    /// Who, as its certificate proved it.
+    pub sender: Sender,
+    /// What policy lets it send.
+    pub terms: Arc<SenderTerms>,
+}
+
+/// A stream that has come in. What is left to be done for it (a handshake, the word of acceptance) is done by its own task.
+pub struct Arrival {
+    /// Who comes, for the log, before anything is proved.
+    pub from: String,
+    /// Gets it ready. To be given a deadline.
+    pub ready: BoxFuture<'static, io::Result<(BoxIo, Peer)>>,
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+/// A place where streams come in: a TCP port, a Unix socket, a bound service.
+pub trait Incoming: Send {
+    /// The next stream. `None`: there will be no more. Cancel safe.
+    fn next(&mut self) -> BoxFuture<'_, Option<Arrival>>;
+}
+
+/// Where streams to others come from.
+pub trait Connector: Send + Sync {
+    /// Opens a stream to an endpoint, without TLS on top. To be given a deadline.
+    ///
+    /// # Errors
+    /// Nobody answers there; the text names the endpoint and the reason.
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxIo>>;
+}

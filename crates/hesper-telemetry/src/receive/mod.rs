@@ -1,0 +1,1 @@
+//! OTLP servers, gRPC and HTTP, over streams that they are given.
