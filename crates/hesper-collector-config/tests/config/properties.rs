@@ -7,9 +7,9 @@ use proptest::prelude::*;
 const EVERYTHING: &str = include_str!("everything.yaml");
 const CORPUS: [&str; 4] = [
     EVERYTHING,
-    include_str!("seeds/server.yaml"),
-    include_str!("seeds/edge-v1alpha1.yaml"),
-    include_str!("seeds/server-v1beta1.yaml"),
+    include_str!("../../../../examples/collector/article/server.yaml"),
+    include_str!("../../../../examples/collector/operator/edge-v1alpha1.yaml"),
+    include_str!("../../../../examples/collector/operator/server-v1beta1.yaml"),
 ];
 /// What is written over a place of a text.
 const SNIPPETS: [&str; 16] = [

@@ -12,14 +12,14 @@ use hesper_collector_config::{
 };
 
 const SERVER: [(&str, &str); 3] = [
-    ("server.yaml", include_str!("seeds/server.yaml")),
-    ("server-v1alpha1.yaml", include_str!("seeds/server-v1alpha1.yaml")),
-    ("server-v1beta1.yaml", include_str!("seeds/server-v1beta1.yaml")),
+    ("server.yaml", include_str!("../../../../examples/collector/article/server.yaml")),
+    ("server-v1alpha1.yaml", include_str!("../../../../examples/collector/operator/server-v1alpha1.yaml")),
+    ("server-v1beta1.yaml", include_str!("../../../../examples/collector/operator/server-v1beta1.yaml")),
 ];
 const EDGE: [(&str, &str); 3] = [
-    ("edge.yaml", include_str!("seeds/edge.yaml")),
-    ("edge-v1alpha1.yaml", include_str!("seeds/edge-v1alpha1.yaml")),
-    ("edge-v1beta1.yaml", include_str!("seeds/edge-v1beta1.yaml")),
+    ("edge.yaml", include_str!("../../../../examples/collector/article/edge.yaml")),
+    ("edge-v1alpha1.yaml", include_str!("../../../../examples/collector/operator/edge-v1alpha1.yaml")),
+    ("edge-v1beta1.yaml", include_str!("../../../../examples/collector/operator/edge-v1beta1.yaml")),
 ];
 
 fn loaded(file: (&str, &str)) -> (Config, Vec<Remark>) {
@@ -153,4 +153,19 @@ fn what_was_to_be_replaced_is_told() {
     let faults = load(&[("server.yaml", &text)], &env).expect_err("a placeholder");
     assert!(told(&faults).starts_with("server.yaml:5:9: inline of htpasswd"), "{}", told(&faults));
     assert_eq!(faults.len(), 1);
+}
+
+#[test]
+fn the_dark_pair_loads_without_a_remark() {
+    for (name, text) in [
+        ("edge.yaml", include_str!("../../../../examples/collector/dark/edge.yaml")),
+        ("centre.yaml", include_str!("../../../../examples/collector/dark/centre.yaml")),
+    ] {
+        let (config, remarks) = loaded((name, text));
+        assert!(remarks.is_empty(), "{remarks:#?}");
+        let mesh = config.exporters.values().flat_map(|e| e.settings.endpoints()).any(Endpoint::is_mesh)
+            || matches!(&config.receivers.values().next().expect("a receiver").settings,
+                Receiver::Otlp(otlp) if otlp.grpc.as_ref().is_some_and(|grpc| grpc.endpoint.is_mesh()));
+        assert!(mesh, "{name}");
+    }
 }
