@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-sdk", 2),
     ("hesper-store", 2),
     ("hesper-telemetry", 2),
+    ("hesper-collect", 3),
     ("hesper-controller", 3),
     ("hesper-router", 3),
     ("hesper-tunnel", 3),
