@@ -13,6 +13,7 @@
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
 
+mod encoding;
 pub mod json;
 pub mod limits;
 mod refusal;
@@ -20,16 +21,16 @@ pub mod resource;
 mod response;
 pub mod retry;
 mod schema;
-mod signal;
 mod splice;
 pub mod stamp;
 pub mod status;
 mod validate;
 mod wire;
 
+pub use encoding::Encoding;
+pub use hesper_model::signal::Signal;
 pub use refusal::Refusal;
 pub use response::{PartialSuccess, ResponseError};
-pub use signal::{Encoding, Signal};
 pub use stamp::{Stamp, StampError};
 pub use validate::{Counts, validate};
 pub use wire::{Fault, Malformed};

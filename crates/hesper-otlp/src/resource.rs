@@ -16,6 +16,14 @@ pub struct Said<'a> {
     pub others: bool,
 }
 
+impl<'a> Said<'a> {
+    /// What a rule on names has to hold for: every text, and `None` for a resource that says nothing, or something that is no text.
+    pub fn names(&self) -> impl Iterator<Item = Option<&'a str>> {
+        let nameless = self.others || self.texts.is_empty();
+        self.texts.clone().into_iter().map(Some).chain(nameless.then_some(None))
+    }
+}
+
 /// What each resource of a payload says under a key, such as `service.name`, in their order. The payload is one that
 /// [`validate`](crate::validate()) accepted.
 ///
@@ -110,6 +118,19 @@ mod tests {
             (Signal::Logs, "resourceLogs"),
         ] {
             assert_eq!(of(signal, &json!({ name: holders })), expected);
+        }
+    }
+
+    #[test]
+    fn a_resource_without_a_plain_name_has_none_among_its_names() {
+        for (texts, others, names) in [
+            (vec!["a"], false, vec![Some("a")]),
+            (vec!["a", "b"], false, vec![Some("a"), Some("b")]),
+            (vec!["a"], true, vec![Some("a"), None]),
+            (vec![], true, vec![None]),
+            (vec![], false, vec![None]),
+        ] {
+            assert_eq!(Said { texts, others }.names().collect::<Vec<_>>(), names);
         }
     }
 

@@ -111,7 +111,7 @@ fn write(partial: Option<&PartialSuccess>, signal: Signal, encoding: Encoding) -
             let Some(partial) = partial else { return b"{}".to_vec() };
             let mut object = Map::new();
             if partial.rejected != 0 {
-                object.insert(signal.rejected_json().into(), partial.rejected.to_string().into());
+                object.insert(rejected_key(signal).into(), partial.rejected.to_string().into());
             }
             if !partial.message.is_empty() {
                 object.insert("errorMessage".into(), partial.message.as_str().into());
@@ -121,13 +121,23 @@ fn write(partial: Option<&PartialSuccess>, signal: Signal, encoding: Encoding) -
     }
 }
 
+/// The JSON name of the rejected items.
+fn rejected_key(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "rejectedSpans",
+        Signal::Metrics => "rejectedDataPoints",
+        Signal::Logs => "rejectedLogRecords",
+        Signal::Profiles => "rejectedProfiles",
+    }
+}
+
 fn read_json(signal: Signal, value: &Value) -> Result<Option<PartialSuccess>, &'static str> {
     let response = value.as_object().ok_or("it is no object")?;
     let Some(partial) = response.get("partialSuccess").filter(|value| !value.is_null()) else {
         return Ok(None);
     };
     let partial = partial.as_object().ok_or("partialSuccess is no object")?;
-    let rejected = match partial.get(signal.rejected_json()) {
+    let rejected = match partial.get(rejected_key(signal)) {
         None | Some(Value::Null) => Some(0),
         Some(Value::String(text)) => text.parse().ok(),
         Some(other) => other.as_i64(),

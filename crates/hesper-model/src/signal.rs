@@ -1,9 +1,11 @@
-//! The four signals and what each is called: on the wire, in errors and in metrics.
+//! The four signals of OpenTelemetry and what each is called: on the wire, in configs, errors and metrics.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A kind of telemetry, with a service and a path of its own (OTLP specification, "OTLP/gRPC" and "OTLP/HTTP").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Signal {
     /// Spans.
     Traces,
@@ -81,48 +83,11 @@ impl Signal {
             other => other.items(),
         }
     }
-
-    /// The JSON name of the rejected items in a partial success.
-    pub(crate) fn rejected_json(self) -> &'static str {
-        match self {
-            Self::Traces => "rejectedSpans",
-            Self::Metrics => "rejectedDataPoints",
-            Self::Logs => "rejectedLogRecords",
-            Self::Profiles => "rejectedProfiles",
-        }
-    }
 }
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// How a request of OTLP/HTTP is encoded; the response must be encoded alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// `application/x-protobuf`.
-    Protobuf,
-    /// `application/json`.
-    Json,
-}
-
-impl Encoding {
-    /// The media type.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Protobuf => "application/x-protobuf",
-            Self::Json => "application/json",
-        }
-    }
-
-    /// Reads a `Content-Type`, in any case and whatever its parameters; `None` is for status 415.
-    pub fn of_content_type(header: &str) -> Option<Self> {
-        let media_type = header.split(';').next().unwrap_or_default().trim();
-        [Self::Protobuf, Self::Json]
-            .into_iter()
-            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.content_type()))
     }
 }
 
@@ -147,12 +112,9 @@ mod tests {
     }
 
     #[test]
-    fn check_11_content_types_in_any_case_and_with_parameters() {
-        let json = ["application/json", "Application/JSON; charset=utf-8", " application/json ;a=b"];
-        assert!(json.iter().all(|header| Encoding::of_content_type(header) == Some(Encoding::Json)));
-        assert_eq!(Encoding::of_content_type("application/x-protobuf"), Some(Encoding::Protobuf));
-        for other in ["", "text/plain", "application/protobuf", "application/json-seq", "application"] {
-            assert_eq!(Encoding::of_content_type(other), None, "{other}");
+    fn json_has_the_names_of_configurations() {
+        for signal in Signal::ALL {
+            assert_eq!(serde_json::to_value(signal).expect("JSON"), signal.name());
         }
     }
 }
