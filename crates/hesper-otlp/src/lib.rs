@@ -4,6 +4,7 @@
 //! messages (`schema`, generated) drives everything that looks inside:
 //! - [`validate()`] takes exactly what a decoder would take, and counts the items;
 //! - [`stamp()`](stamp::stamp) puts the sender's identity on each resource and takes out whatever else claims to be one, by splicing the bytes;
+//! - [`split`] makes several requests of one and one of several;
 //! - [`resource::said`] reads what the resources call themselves, for policy;
 //! - [`json`] turns OTLP/JSON into the same bytes and back.
 //!
@@ -22,6 +23,7 @@ mod response;
 pub mod retry;
 mod schema;
 mod splice;
+pub mod split;
 pub mod stamp;
 pub mod status;
 mod validate;

@@ -99,7 +99,7 @@ fn packed(kind: Kind, payload: &[u8], entry: &Entry) -> Result<(), ()> {
 }
 
 /// Goes over the headers of a request that was checked, down to the items.
-fn count(signal: Signal, payload: &[u8]) -> Counts {
+pub(crate) fn count(signal: Signal, payload: &[u8]) -> Counts {
     let mut counts = Counts::default();
     for resource in inside(payload, 0..payload.len(), number::RESOURCES) {
         counts.resources += 1;
@@ -133,7 +133,7 @@ pub(crate) fn checked(payload: &[u8], range: Range<usize>) -> impl Iterator<Item
 }
 
 /// The points of a metric's last kind of data: setting another one unsets those before.
-fn data_points(payload: &[u8], metric: Range<usize>) -> u64 {
+pub(crate) fn data_points(payload: &[u8], metric: Range<usize>) -> u64 {
     let (mut of, mut points) = (0, 0);
     for entry in checked(payload, metric) {
         if METRICS_METRIC.field(entry.number).is_none_or(|field| field.shape != Shape::Oneof) {

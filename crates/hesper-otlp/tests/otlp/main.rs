@@ -1,8 +1,9 @@
 //! OTLP as bytes, held against opentelemetry-proto and prost-reflect: `validate` against decoding, `stamp` against decoding, editing and
-//! encoding, `json` against a second implementation; then what attackers and the specification's examples look like.
+//! encoding, `split` against decoding, `json` against a second implementation; then what attackers and the specification's examples look like.
 
 mod json;
 mod oracle;
+mod split;
 mod spoofing;
 mod support;
 mod validate;

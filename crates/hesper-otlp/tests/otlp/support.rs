@@ -33,7 +33,7 @@ pub(crate) fn canonical(signal: Signal, bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// How strange a request may be.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// As a client writes it.
     Plain,
