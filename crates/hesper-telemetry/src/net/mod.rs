@@ -2,6 +2,11 @@
 //!
 //! Both are traits, so that what comes over the mesh and over the network under it is served alike.
 
+mod resolve;
+pub mod tcp;
+pub mod underlay;
+pub mod unix;
+
 use crate::origin::Sender;
 use futures::future::BoxFuture;
 use hesper_collector_config::Endpoint;
