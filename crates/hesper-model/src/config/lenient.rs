@@ -35,3 +35,7 @@ pub(super) fn some_u16<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u16>, D
 pub(super) fn some_u32<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     u32::try_from(integer(d)?).map(Some).map_err(D::Error::custom)
 }
+
+pub(super) fn some_u64<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    integer(d).map(Some)
+}

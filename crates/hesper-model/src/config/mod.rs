@@ -18,6 +18,7 @@ pub use address::{AddressPattern, HostAddress, InvalidAddress};
 pub use health::{Action, ActionKind, HttpCheck, HttpMethod, InvalidAction, PortCheck, Trigger};
 pub use host::{AddressTranslation, HostV1, HostV2, ListenOptions, ProxyServer, ProxyType};
 pub use intercept::{DialOptions, InterceptV1};
+pub use otlp::OtlpV1;
 pub use proxy::ProxyV1;
 pub use scrape::{Scheme, ScrapeV1};
 pub use validate::{ConfigFault, check_schema, validate};
@@ -41,6 +42,7 @@ pub fn builtin() -> Vec<BuiltinType> {
         BuiltinType { name: HostV1::NAME, schema: host::v1_schema() },
         BuiltinType { name: HostV2::NAME, schema: host::v2_schema() },
         BuiltinType { name: InterceptV1::NAME, schema: intercept::schema() },
+        BuiltinType { name: OtlpV1::NAME, schema: otlp::schema() },
         BuiltinType { name: ProxyV1::NAME, schema: proxy::schema() },
         BuiltinType { name: ScrapeV1::NAME, schema: scrape::schema() },
     ]

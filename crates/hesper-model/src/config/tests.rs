@@ -14,9 +14,9 @@ fn faults(name: &str, data: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_built_in_types_are_five_in_order_and_usable() {
+fn the_built_in_types_are_in_order_and_usable() {
     let names: Vec<_> = builtin().iter().map(|t| t.name).collect();
-    assert_eq!(names, ["host.v1", "host.v2", "intercept.v1", "proxy.v1", "scrape.v1"]);
+    assert_eq!(names, ["host.v1", "host.v2", "intercept.v1", "otlp.v1", "proxy.v1", "scrape.v1"]);
     for t in builtin() {
         assert_eq!(check_schema(&t.schema), Ok(()), "{}", t.name);
     }
@@ -86,6 +86,7 @@ fn fault_table() {
         json!({"protocol": "tcp", "address": "a", "port": 1, "portChecks":
         [{"address": "a:1", "interval": "5s", "timeout": "1s", "actions": [{"trigger": "fail", "action": action}]}]})
     };
+    let otlp = |rule: Value| json!({"rules": [rule]});
     for (name, data, expected) in [
         ("intercept.v1", json!({}), r#""addresses" is required"#),
         ("intercept.v1", json!([]), r#"[] is not of type "object""#),
@@ -141,6 +142,38 @@ fn fault_table() {
             json!({"port": 1, "protocols": ["tcp"], "binding": "eth0"}),
             r#"binding: "eth0" is not an IP address"#,
         ),
+        (
+            "otlp.v1",
+            otlp(json!({"identities": ["edge"]})),
+            r#"rules[0].identities[0]: "edge" is not a role: #attribute, @identity or #all"#,
+        ),
+        (
+            "otlp.v1",
+            json!({"gateways": ["#all", "@a"]}),
+            "gateways: if using #all, it should be the only role specified",
+        ),
+        ("otlp.v1", otlp(json!({"signals": ["logs"]})), r#"rules[0]: "identities" is required"#),
+        (
+            "otlp.v1",
+            otlp(json!({"identities": ["#a"], "serviceNames": ["a", ""]})),
+            r#"rules[0].serviceNames[1]: "" is not a pattern such as shop.*: 1 to 128 bytes without control characters"#,
+        ),
+        (
+            "otlp.v1",
+            otlp(json!({"identities": ["#a"], "signals": ["spans"]})),
+            r#"rules[0].signals[0]: "spans" is not one of "traces", "metrics", "logs" or "profiles""#,
+        ),
+        (
+            "otlp.v1",
+            otlp(json!({"identities": ["#a"], "itemsPerSecond": 0})),
+            "rules[0].itemsPerSecond: 0 is less than the minimum of 1",
+        ),
+        (
+            "otlp.v1",
+            otlp(json!({"identities": ["#a"], "burst": 5})),
+            r#"rules[0]: "itemsPerSecond" is required"#,
+        ),
+        ("otlp.v1", otlp(json!({"identities": ["#a"], "rate": 5})), r#"rules[0]: "rate" is not known here"#),
         ("scrape.v1", json!({"path": "metrics"}), r#"path: "metrics" does not match "^/[^\s]*$""#),
     ] {
         let found = faults(name, &data);
@@ -213,6 +246,10 @@ fn data(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
             "http",
             "required",
             "/m",
+            "#all",
+            "#a",
+            "@a",
+            "logs",
             "[::1]:1",
             "𝟙.𝟚"
         ])
@@ -264,6 +301,7 @@ fn decodes(name: &str, data: Value) -> Result<(), serde_json::Error> {
         "host.v1" => serde_json::from_value::<HostV1>(data).map(drop),
         "host.v2" => serde_json::from_value::<HostV2>(data).map(drop),
         "intercept.v1" => serde_json::from_value::<InterceptV1>(data).map(drop),
+        "otlp.v1" => serde_json::from_value::<OtlpV1>(data).map(drop),
         "proxy.v1" => serde_json::from_value::<ProxyV1>(data).map(drop),
         "scrape.v1" => serde_json::from_value::<ScrapeV1>(data).map(drop),
         _ => unreachable!("not built in"),
@@ -299,6 +337,13 @@ const NAMES: &[&str] = &[
     "actions",
     "trigger",
     "action",
+    "gateways",
+    "rules",
+    "identities",
+    "signals",
+    "serviceNames",
+    "itemsPerSecond",
+    "burst",
 ];
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Checks data against a JSON schema, and schemas against what Hesper accepts.
 
-use super::{ActionKind, AddressPattern, HostAddress, duration};
+use super::{ActionKind, AddressPattern, HostAddress, duration, otlp::ServiceNamePattern};
+use crate::role::{InvalidRole, Role};
 use jsonschema::{
     Keyword, PatternOptions, ValidationError, ValidationOptions, Validator,
     error::ValidationErrorKind,
@@ -19,7 +20,7 @@ const MAX_PATTERN_SIZE: usize = 1 << 20;
 /// A format that JSON Schema does not have: name, check, and what a value should have been.
 type Format = (&'static str, fn(&str) -> bool, &'static str);
 
-const FORMATS: [Format; 7] = [
+const FORMATS: [Format; 9] = [
     (
         "address-pattern",
         |s| s.parse::<AddressPattern>().is_ok(),
@@ -34,6 +35,12 @@ const FORMATS: [Format; 7] = [
         "health-action",
         |s| s.parse::<ActionKind>().is_ok(),
         "an action: mark healthy, mark unhealthy, increase cost N, decrease cost N, send event",
+    ),
+    ("identity-role", |s| s.parse::<Role>().is_ok(), "a role: #attribute, @identity or #all"),
+    (
+        "service-name-pattern",
+        |s| s.parse::<ServiceNamePattern>().is_ok(),
+        "a pattern such as shop.*: 1 to 128 bytes without control characters",
     ),
 ];
 
@@ -103,7 +110,8 @@ fn options() -> ValidationOptions<'static> {
         .offline()
         .should_validate_formats(true)
         .with_pattern_options(pattern)
-        .with_keyword("lowNotAboveHigh", |_, _, _| Ok(Box::new(LowNotAboveHigh)));
+        .with_keyword("lowNotAboveHigh", |_, _, _| Ok(Box::new(LowNotAboveHigh)))
+        .with_keyword("allStandsAlone", |_, _, _| Ok(Box::new(AllStandsAlone)));
     FORMATS.into_iter().fold(options, |options, (name, check, _)| options.with_format(name, check))
 }
 
@@ -148,6 +156,9 @@ fn fault(error: &ValidationError<'_>) -> ConfigFault {
             Some((_, _, wanted)) => format!("{} is not {wanted}", shorten(&error.instance().to_string())),
             None => error.to_string(),
         },
+        ValidationErrorKind::Enum { options } => {
+            format!("{} is not one of {}", shorten(&error.instance().to_string()), choice_of(options))
+        }
         ValidationErrorKind::Required { property } => format!("{property} is required"),
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             format!("{} not known here", list_of(unexpected))
@@ -160,6 +171,15 @@ fn fault(error: &ValidationError<'_>) -> ConfigFault {
 fn list_of(names: &[String]) -> String {
     let quoted: Vec<_> = names.iter().map(|n| format!("{n:?}")).collect();
     format!("{} {}", quoted.join(", "), if names.len() == 1 { "is" } else { "are" })
+}
+
+/// All of them: whoever chose wrong wants to see what there is.
+fn choice_of(options: &Value) -> String {
+    let shown: Vec<_> = options.as_array().into_iter().flatten().map(ToString::to_string).collect();
+    match shown.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        _ => shown.concat(),
+    }
 }
 
 /// `/portRanges/0/low` as `portRanges[0].low`.
@@ -210,5 +230,21 @@ impl<'i> Keyword<'i> for LowNotAboveHigh {
 
     fn is_valid(&self, instance: &'i Value) -> bool {
         Self::ends(instance).is_none_or(|(low, high)| low <= high)
+    }
+}
+
+/// Keyword `allStandsAlone` of lists of roles.
+struct AllStandsAlone;
+
+impl<'i> Keyword<'i> for AllStandsAlone {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) {
+            return Ok(());
+        }
+        Err(ValidationError::custom(InvalidRole::AllNotAlone.to_string()))
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        !instance.as_array().is_some_and(|roles| roles.len() > 1 && roles.iter().any(|r| r == "#all"))
     }
 }

@@ -1,6 +1,8 @@
 //! Configs of services, and the schemas of config types.
 
-use hesper_model::config::{HostV1, HostV2, InterceptV1, ProxyV1, ScrapeV1, builtin, check_schema, validate};
+use hesper_model::config::{
+    HostV1, HostV2, InterceptV1, OtlpV1, ProxyV1, ScrapeV1, builtin, check_schema, validate,
+};
 use serde_json::Value;
 
 /// The first byte chooses a built-in type, the rest is its data; beyond the types, the first line is a schema and the rest is data.
@@ -20,6 +22,7 @@ pub fn run(input: &[u8]) {
         HostV1::NAME => serde_json::from_value::<HostV1>(data.clone()).err(),
         HostV2::NAME => serde_json::from_value::<HostV2>(data.clone()).err(),
         InterceptV1::NAME => serde_json::from_value::<InterceptV1>(data.clone()).err(),
+        OtlpV1::NAME => serde_json::from_value::<OtlpV1>(data.clone()).err(),
         ProxyV1::NAME => serde_json::from_value::<ProxyV1>(data.clone()).err(),
         ScrapeV1::NAME => serde_json::from_value::<ScrapeV1>(data.clone()).err(),
         other => panic!("{other} has no target"),
