@@ -5,6 +5,7 @@
 
 mod classic;
 mod process;
+mod sampled;
 mod serve;
 
 pub use prometheus_client::{
@@ -13,6 +14,7 @@ pub use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Unit},
 };
+pub use sampled::{Sample, SampleKind};
 pub use serve::{Health, ServeError, Serving, exposition, routes, serve_loopback};
 
 use prometheus_client::registry::Registry as Inner;
@@ -97,6 +99,11 @@ impl Registry {
     /// Shows what `collector` computes at each scrape. Its names must start with `hesper_`.
     pub fn collector(&self, collector: Box<dyn Collector>) {
         self.with(|inner| inner.register_collector(collector));
+    }
+
+    /// Shows numbers that somebody else keeps: asked for at each scrape, and named in full, as other programs name them.
+    pub fn sampled(&self, numbers: impl Fn() -> Vec<Sample> + Send + Sync + 'static) {
+        self.collector(Box::new(sampled::Sampled(numbers)));
     }
 
     /// All metrics as OpenMetrics text; serve it as [`CONTENT_TYPE`].
