@@ -16,6 +16,7 @@ mod load;
 mod machine;
 mod measures;
 mod network;
+mod otlp;
 mod process;
 mod report;
 mod stack;

@@ -86,6 +86,10 @@ pub(crate) const MEASURES: &[Measure] = &[
         true,
         "throughput of others beside a hostile peer, as a share of that without",
     ),
+    measure("otlp_per_cpu", "k/s", true, "items through a collector per second of its CPU time"),
+    measure("otlp_rate", "k/s", true, "items through a collector that has one processor"),
+    measure("otlp_memory", "MiB", false, "most resident memory of a collector under load"),
+    measure("otlp_idle_memory", "MiB", false, "resident memory of a collector that nobody sends to"),
 ];
 
 /// One measured thing.

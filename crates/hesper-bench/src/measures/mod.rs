@@ -1,6 +1,7 @@
 //! The measurements: those that compare tunnels, and those of Hesper alone.
 
 mod cold;
+mod collect;
 mod compare;
 mod forward;
 mod hostile;
@@ -79,6 +80,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     alone("memory", "router per node, node per peer"),
     alone("hostile", "others beside a hostile peer"),
     alone("reconnect", "many nodes after a full restart"),
+    alone("collect", "OTLP through collectors: items per second, CPU and memory"),
     alone("policy", "a change of policy until its effect"),
 ];
 
@@ -95,6 +97,7 @@ pub(crate) async fn alone_run(
         "memory" => memory::run(around, effort, to).await,
         "hostile" => hostile::run(around, effort, to).await,
         "reconnect" => reconnect::run(around, effort, to).await,
+        "collect" => collect::run(around, effort, to).await,
         "policy" => policy::run(around, effort, to).await,
         other => anyhow::bail!("the bench knows no benchmark '{other}'"),
     }
