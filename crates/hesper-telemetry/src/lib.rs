@@ -20,3 +20,4 @@ pub mod net;
 pub mod origin;
 pub mod process;
 pub mod receive;
+mod watched;

@@ -4,14 +4,20 @@
 
 mod resolve;
 pub mod tcp;
+pub mod tls;
 pub mod underlay;
 pub mod unix;
 
 use crate::origin::Sender;
 use futures::future::BoxFuture;
-use hesper_collector_config::Endpoint;
+use hesper_collector_config::{Address, Endpoint, ServerTls};
 use hesper_model::config::otlp::SenderTerms;
-use std::{fmt, io, net::IpAddr, sync::Arc};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A stream of bytes in both directions.
@@ -59,6 +65,38 @@ impl fmt::Debug for Arrival {
 pub trait Incoming: Send {
     /// The next stream. `None`: there will be no more. Cancel safe.
     fn next(&mut self) -> BoxFuture<'_, Option<Arrival>>;
+}
+
+/// A place on the network under the mesh where streams come in.
+pub struct Listener {
+    /// The streams.
+    pub incoming: Box<dyn Incoming>,
+    /// Where it is, with the port that was taken; none for a Unix socket.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Listens at a TCP port or a Unix socket, perhaps with TLS.
+///
+/// # Errors
+/// Nothing can come in there; the text names the place and the reason.
+pub async fn listen(address: &Address, tls: Option<&ServerTls>) -> io::Result<Listener> {
+    let invalid = |e: tls::TlsError| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {address}: {e}"))
+    };
+    let tls = tls.map(tls::ServerTlsLayer::new).transpose().map_err(invalid)?;
+    if address.is_unix() {
+        let incoming = unix::UnixIncoming::bind(Path::new(&address.path))?.with_tls(tls);
+        return Ok(Listener { incoming: Box::new(incoming), addresses: Vec::new() });
+    }
+    let incoming = tcp::TcpIncoming::bind(address).await?.with_tls(tls);
+    let addresses = incoming.local_addresses().to_vec();
+    Ok(Listener { incoming: Box::new(incoming), addresses })
 }
 
 /// Where streams to others come from.

@@ -1,6 +1,6 @@
 //! TCP ports that streams come in at.
 
-use super::{Arrival, BoxIo, Incoming, Peer, resolve::resolve};
+use super::{Arrival, BoxIo, Incoming, Peer, resolve::resolve, tls::ServerTlsLayer};
 use futures::{FutureExt, future::BoxFuture};
 use hesper_collector_config::Address;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,6 +33,7 @@ pub struct TcpIncoming {
     turn: usize,
     pause: Option<Pin<Box<Sleep>>>,
     told: bool,
+    tls: Option<ServerTlsLayer>,
 }
 
 impl fmt::Debug for TcpIncoming {
@@ -99,8 +100,15 @@ impl TcpIncoming {
         }
         match missing {
             Some(missing) if listeners.is_empty() => Err(missing),
-            _ => Ok(Self { listeners, addresses, turn: 0, pause: None, told: false }),
+            _ => Ok(Self { listeners, addresses, turn: 0, pause: None, told: false, tls: None }),
         }
+    }
+
+    /// Speaks TLS with whoever comes, if there is a layer.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<ServerTlsLayer>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Where it listens, with the ports that were taken.
@@ -148,20 +156,23 @@ impl Incoming for TcpIncoming {
     fn next(&mut self) -> BoxFuture<'_, Option<Arrival>> {
         async {
             let (stream, from) = std::future::poll_fn(|cx| self.poll_accept(cx)).await;
-            Some(arrival(stream, from))
+            Some(arrival(stream, from, self.tls.clone()))
         }
         .boxed()
     }
 }
 
-fn arrival(stream: TcpStream, from: SocketAddr) -> Arrival {
+fn arrival(stream: TcpStream, from: SocketAddr, tls: Option<ServerTlsLayer>) -> Arrival {
     // A caller over IPv4 at a socket of both families has an address of IPv6 that means one of IPv4.
     let peer = Peer { address: Some(from.ip().to_canonical()), ..Peer::default() };
     let ready = async move {
         // Small answers must not wait for more of them.
         stream.set_nodelay(true)?;
         let io: BoxIo = Box::new(stream);
-        Ok((io, peer))
+        match tls {
+            Some(tls) => tls.accept(io, peer).await,
+            None => Ok((io, peer)),
+        }
     };
     let from = SocketAddr::new(from.ip().to_canonical(), from.port()).to_string();
     Arrival { from, ready: ready.boxed() }

@@ -1,6 +1,6 @@
 //! Unix sockets that streams come in at: for programs of the same user on the same machine.
 
-use super::{Arrival, BoxIo, Incoming, Peer};
+use super::{Arrival, BoxIo, Incoming, Peer, tls::ServerTlsLayer};
 use futures::{FutureExt, future::BoxFuture};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -25,6 +25,7 @@ pub struct UnixIncoming {
     /// Device and number of the file: another one at the path is not ours to remove.
     file: (u64, u64),
     told: bool,
+    tls: Option<ServerTlsLayer>,
 }
 
 impl fmt::Debug for UnixIncoming {
@@ -44,7 +45,14 @@ impl UnixIncoming {
         };
         make_way(path).map_err(failed)?;
         let (listener, file) = listen(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), file, told: false })
+        Ok(Self { listener, path: path.to_owned(), file, told: false, tls: None })
+    }
+
+    /// Speaks TLS with whoever comes, if there is a layer.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<ServerTlsLayer>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Where it listens.
@@ -68,7 +76,7 @@ impl Incoming for UnixIncoming {
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
                         self.told = false;
-                        return Some(arrival(stream, &self.path));
+                        return Some(arrival(stream, &self.path, self.tls.clone()));
                     }
                     Err(e) => {
                         if !self.told {
@@ -84,10 +92,15 @@ impl Incoming for UnixIncoming {
     }
 }
 
-fn arrival(stream: UnixStream, path: &Path) -> Arrival {
+fn arrival(stream: UnixStream, path: &Path, tls: Option<ServerTlsLayer>) -> Arrival {
     let user = stream.peer_cred().map(|peer| format!(" (user {})", peer.uid())).unwrap_or_default();
     let io: BoxIo = Box::new(stream);
-    let ready = async move { Ok((io, Peer::default())) };
+    let ready = async move {
+        match tls {
+            Some(tls) => tls.accept(io, Peer::default()).await,
+            None => Ok((io, Peer::default())),
+        }
+    };
     Arrival { from: format!("{}{user}", path.display()), ready: ready.boxed() }
 }
 

@@ -1,6 +1,8 @@
 //! Streams: where they come in, and how they are opened.
 
+mod certs;
 mod tcp;
+mod tls;
 mod unix;
 
 use hesper_collector_config::{Address, Endpoint};
