@@ -22,7 +22,9 @@
 //!   lines of its processes.
 //! - [`Lan`], [`Netns`]: network namespaces on a bridge; [`sockets`]: who listens where, read from `/proc`;
 //!   [`search`]: words in packets and in the memory of a process.
-//! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`python`] (OpenTelemetry): the real peers. `cargo xtask test` installs them.
+//! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`otlp::Sdk`] (OpenTelemetry's SDKs for Python and JavaScript), [`Otelcol`]: the real peers.
+//!   `cargo xtask test` installs them.
+//! - [`otlp::OtlpSink`] knows what arrived, [`otlp::Load`] what was acknowledged.
 //!
 //! The tests use `target/<profile>/hesper` (or `$HESPER_BIN`), which `cargo test` does not rebuild:
 //! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
@@ -33,6 +35,8 @@ pub mod http;
 mod link;
 mod netns;
 mod oracle;
+mod otelcol;
+pub mod otlp;
 mod output;
 mod ports;
 mod process;
@@ -47,6 +51,7 @@ mod watchdog;
 pub use link::{Burst, Counters, Faults, Link, LinkCounters, Out, Packet, Tamper, Way};
 pub use netns::{Lan, Netns};
 pub use oracle::{Oracle, Plan, Received, Report, Transfer};
+pub use otelcol::Otelcol;
 pub use output::{Output, run};
 pub use ports::free_port;
 pub use process::Process;

@@ -1,4 +1,5 @@
-//! The programs of others that the tests run against: Debian packages, a Python environment, cargo-deny.
+//! The programs of others that the tests run against: Debian packages, packages of PyPI and npm, an OpenTelemetry Collector built
+//! from its Go modules, cargo-deny.
 
 use crate::shell::{cargo, output, root, run, target};
 use anyhow::{Context, Result, bail};
@@ -34,11 +35,17 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Installs what is missing.
 pub(crate) fn install() -> Result<()> {
     debian_packages()?;
-    python_environment()
+    python_environment()?;
+    javascript_packages()?;
+    collector()
 }
 
 fn debian_packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.iter().copied().filter(|package| !is_installed(package)).collect();
+    let mut missing: Vec<&str> = PACKAGES.iter().copied().filter(|package| !is_installed(package)).collect();
+    // Any Node.js will do, and Debian's brings hundreds of packages.
+    if in_path("node").is_none() || in_path("npm").is_none() {
+        missing.extend(["nodejs", "npm"]);
+    }
     if missing.is_empty() {
         println!("Debian packages: all there");
         return Ok(());
@@ -89,7 +96,7 @@ impl Drop for NoServices {
 /// `target/python`, made anew when the pinned packages change.
 fn python_environment() -> Result<()> {
     let wanted = root().join("integration/peers/requirements.txt");
-    let wanted_text = fs::read_to_string(&wanted).with_context(|| wanted.display().to_string())?;
+    let wanted_text = read(&wanted)?;
     let environment = target()?.join("python");
     let stamp = environment.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted_text) {
@@ -101,6 +108,56 @@ fn python_environment() -> Result<()> {
     install.args(["install", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "-r"]);
     run(install.arg(&wanted))?;
     fs::write(&stamp, wanted_text).with_context(|| stamp.display().to_string())
+}
+
+/// `target/javascript`, made anew when the pinned packages change. No script of a package is run.
+fn javascript_packages() -> Result<()> {
+    let wanted = root().join("integration/peers/js");
+    let environment = target()?.join("javascript");
+    fs::create_dir_all(&environment).with_context(|| environment.display().to_string())?;
+    let stamp = environment.join("installed.json");
+    let lock = read(&wanted.join("package-lock.json"))?;
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        println!("JavaScript packages: all there");
+        return Ok(());
+    }
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(wanted.join(file), environment.join(file)).with_context(|| file.to_owned())?;
+    }
+    let mut install = Command::new("npm");
+    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+    run(install.current_dir(&environment))?;
+    fs::write(&stamp, lock).with_context(|| stamp.display().to_string())
+}
+
+/// `target/otelcol/otelcol`, a real OpenTelemetry Collector, built anew when its source or its modules change; some minutes with Go's
+/// cache empty. The tests that need it say so where there is no Go.
+fn collector() -> Result<()> {
+    let source = root().join("integration/otelcol");
+    let Some(go) =
+        in_path("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|go| go.is_file()))
+    else {
+        println!("OpenTelemetry Collector: not built, for Go is not installed; one test will be left out");
+        return Ok(());
+    };
+    let directory = target()?.join("otelcol");
+    let (program, stamp) = (directory.join("otelcol"), directory.join("built-from"));
+    let wanted =
+        read(&source.join("go.sum"))? + &read(&source.join("go.mod"))? + &read(&source.join("main.go"))?;
+    if program.is_file() && fs::read_to_string(&stamp).is_ok_and(|built| built == wanted) {
+        println!("OpenTelemetry Collector: all there");
+        return Ok(());
+    }
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let mut build = Command::new(go);
+    // Without symbols: nobody debugs it, and it is half as big.
+    build.args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&program).arg(".");
+    run(build.current_dir(&source).env("CGO_ENABLED", "0"))?;
+    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| file.display().to_string())
 }
 
 /// `cargo deny`: the user's own, or one in `target/tools`, built at the first need (some minutes).

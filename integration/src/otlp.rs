@@ -1,0 +1,11 @@
+//! OTLP from outside, with the official messages and tonic, none of Hesper's own code: where data arrives and where it comes from.
+
+mod arrived;
+mod load;
+mod sdk;
+mod sink;
+
+pub use arrived::{Attributes, Item, Requests};
+pub use load::{Load, Sent};
+pub use sdk::{Sdk, Sending};
+pub use sink::{Failure, OtlpSink, Received};
