@@ -5,6 +5,7 @@
 //! - [`validate()`] takes exactly what a decoder would take, and counts the items;
 //! - [`stamp()`](stamp::stamp) puts the sender's identity on each resource and takes out whatever else claims to be one, by splicing the bytes;
 //! - [`split`] makes several requests of one and one of several;
+//! - [`edit`](edit::edit) sets and takes away the attributes that processors name, likewise;
 //! - [`resource::said`] reads what the resources call themselves, for policy;
 //! - [`json`] turns OTLP/JSON into the same bytes and back.
 //!
@@ -15,6 +16,7 @@
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
 
 mod encoding;
+pub mod edit;
 pub mod json;
 pub mod limits;
 mod refusal;
