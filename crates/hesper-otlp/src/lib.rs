@@ -15,8 +15,8 @@
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
 
-mod encoding;
 pub mod edit;
+mod encoding;
 pub mod json;
 pub mod limits;
 mod refusal;
@@ -36,7 +36,7 @@ pub use hesper_model::signal::Signal;
 pub use refusal::Refusal;
 pub use response::{PartialSuccess, ResponseError};
 pub use stamp::{Stamp, StampError};
-pub use validate::{Counts, validate};
+pub use validate::{Counts, count, validate};
 pub use wire::{Fault, Malformed};
 
 use bytes::Bytes;
