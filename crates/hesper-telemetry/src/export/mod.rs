@@ -1,5 +1,8 @@
 //! Where batches go.
 
+mod backoff;
+pub mod otlp;
+
 use crate::origin::{BatchId, Origin};
 use futures::future::BoxFuture;
 use hesper_otlp::{Batch, PartialSuccess};

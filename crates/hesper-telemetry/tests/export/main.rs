@@ -1,0 +1,4 @@
+//! Exporters against real servers of others, and against odd ones.
+
+mod grpc;
+mod support;
