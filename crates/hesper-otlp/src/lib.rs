@@ -5,6 +5,7 @@
 //! - [`validate()`] takes exactly what a decoder would take, and counts the items;
 //! - [`stamp()`](stamp::stamp) puts the sender's identity on each resource and takes out whatever else claims to be one, by splicing the bytes;
 //! - [`split`] makes several requests of one and one of several;
+//! - [`edit`](edit::edit) sets and takes away the attributes that processors name, likewise;
 //! - [`resource::said`] reads what the resources call themselves, for policy;
 //! - [`json`] turns OTLP/JSON into the same bytes and back.
 //!
@@ -14,6 +15,7 @@
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
 
+pub mod edit;
 mod encoding;
 pub mod json;
 pub mod limits;
@@ -34,7 +36,7 @@ pub use hesper_model::signal::Signal;
 pub use refusal::Refusal;
 pub use response::{PartialSuccess, ResponseError};
 pub use stamp::{Stamp, StampError};
-pub use validate::{Counts, validate};
+pub use validate::{Counts, count, validate};
 pub use wire::{Fault, Malformed};
 
 use bytes::Bytes;

@@ -4,7 +4,7 @@
 //! front, with a place kept for each length ([`Splice::open`]) that is filled when the message is done ([`Splice::close`]).
 //! Edits are small, because a hostile request may need one for every few bytes.
 
-use crate::wire::{put_varint, varint_len};
+use crate::wire::{Entry, put_varint, varint, varint_len};
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,20 @@ impl Splice {
         let open = Open { index: self.edits.len(), added: self.added, removed: self.removed, len };
         self.push(at, width, Insert::Nothing);
         open
+    }
+
+    /// Begins the message in a field of the source.
+    pub(crate) fn open_field(&mut self, source: &[u8], entry: &Entry) -> Open {
+        // A key, then the length: the key is as long as its number wants unless it was padded.
+        let mut at = entry.start;
+        // It was read before.
+        let _ = varint(source, &mut at);
+        self.open(at, entry.body - at, entry.end - entry.body)
+    }
+
+    /// Bytes that have come in so far.
+    pub(crate) fn added(&self) -> usize {
+        self.added
     }
 
     /// Ends the message; without edits since its length is left as it was written.

@@ -11,10 +11,10 @@
 use crate::{
     Signal,
     limits::DEPTH,
-    schema::{self, COMMON_KEY_VALUE, Kind, MessageType, PROFILES_KEY_VALUE_AND_UNIT, number},
+    schema::{self, COMMON_KEY_VALUE, MessageType, PROFILES_KEY_VALUE_AND_UNIT, number},
     splice::{Open, Splice},
     validate::string_table,
-    wire::{Entry, Fault, Fields, Malformed, Value, put_len_key, put_varint, varint},
+    wire::{Entry, Fault, Fields, Malformed, Value, inner, put_field as put},
 };
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -96,12 +96,6 @@ fn text_value(text: &str) -> Vec<u8> {
     let mut value = Vec::new();
     put(number::STRING_VALUE, text.as_bytes(), &mut value);
     value
-}
-
-fn put(number: u32, bytes: &[u8], into: &mut Vec<u8>) {
-    put_len_key(number, into);
-    put_varint(bytes.len() as u64, into);
-    into.extend_from_slice(bytes);
 }
 
 /// Numbers of the texts that a stamp inserts.
@@ -277,11 +271,7 @@ impl Walk<'_> {
     }
 
     fn open(&mut self, entry: &Entry) -> Open {
-        // A key of a length-delimited field, then its length: the key is as long as its number wants unless it was padded.
-        let mut at = entry.start;
-        // It was read before.
-        let _ = varint(self.payload, &mut at);
-        self.splice.open(at, entry.body - at, entry.end - entry.body)
+        self.splice.open_field(self.payload, entry)
     }
 
     /// Has a pair a key of ours, as text or as a place in the string table? Of several keys, any.
@@ -315,14 +305,4 @@ impl Walk<'_> {
         }
         self.hit.at.saturating_add(self.with.prefix.needle().len()) <= entry.end
     }
-}
-
-/// The message in a field; `None` for a field that is no message.
-fn inner(of: &'static MessageType, entry: &Entry) -> Result<Option<&'static MessageType>, Malformed> {
-    let Some(field) = of.field(entry.number) else { return Ok(None) };
-    let Kind::Message(inner) = field.kind else { return Ok(None) };
-    if entry.value != Value::Len {
-        return Err(Malformed { at: entry.start, within: of.name, fault: Fault::WireType(field.name) });
-    }
-    Ok(Some(inner))
 }

@@ -98,8 +98,8 @@ fn packed(kind: Kind, payload: &[u8], entry: &Entry) -> Result<(), ()> {
     if whole { Ok(()) } else { Err(()) }
 }
 
-/// Goes over the headers of a request that was checked, down to the items.
-pub(crate) fn count(signal: Signal, payload: &[u8]) -> Counts {
+/// Counts what is in a request that [`validate()`] accepted. Only headers are read, down to the items.
+pub fn count(signal: Signal, payload: &[u8]) -> Counts {
     let mut counts = Counts::default();
     for resource in inside(payload, 0..payload.len(), number::RESOURCES) {
         counts.resources += 1;

@@ -4,7 +4,10 @@
 //!
 //! Everything goes through [`Fields`], field by field. Its parts are inlined by force: that makes `validate` faster by three quarters.
 
-use crate::limits::DEPTH;
+use crate::{
+    limits::DEPTH,
+    schema::{Kind, MessageType},
+};
 use std::{fmt, ops::Range};
 
 /// Bytes that are no message, and where that shows.
@@ -176,6 +179,20 @@ fn key(bytes: &[u8], at: &mut usize) -> Result<(u32, WireType), Fault> {
     if key >> 3 == 0 { Err(Fault::Key) } else { Ok((key >> 3, wire_type)) }
 }
 
+/// The message in a field; `None` for a field that is no message.
+#[inline]
+pub(crate) fn inner(
+    of: &'static MessageType,
+    entry: &Entry,
+) -> Result<Option<&'static MessageType>, Malformed> {
+    let Some(field) = of.field(entry.number) else { return Ok(None) };
+    let Kind::Message(inner) = field.kind else { return Ok(None) };
+    if entry.value != Value::Len {
+        return Err(Malformed { at: entry.start, within: of.name, fault: Fault::WireType(field.name) });
+    }
+    Ok(Some(inner))
+}
+
 /// Reads a number of at most ten bytes and 64 bits; shorter forms are not demanded.
 #[inline(always)]
 pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, Fault> {
@@ -250,6 +267,13 @@ pub(crate) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
         value >>= 7;
     }
     into.push(value as u8);
+}
+
+/// Writes a field whose value has a length.
+pub(crate) fn put_field(number: u32, bytes: &[u8], into: &mut Vec<u8>) {
+    put_len_key(number, into);
+    put_varint(bytes.len() as u64, into);
+    into.extend_from_slice(bytes);
 }
 
 /// Writes the key of a field whose value has a length.

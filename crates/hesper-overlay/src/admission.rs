@@ -9,7 +9,10 @@
 //! clock that grants are held against stands still. If the controller is lost again while grants of before have not been renewed yet,
 //! those are held against the first outage and its grace, and the ones that were renewed in between against the second.
 
-use hesper_model::id::{IdentityId, ServiceId, Tag, TerminatorId};
+use hesper_model::{
+    config::otlp::SenderTerms,
+    id::{IdentityId, ServiceId, Tag, TerminatorId},
+};
 use hesper_pki::token::{GrantClaims, TokenError, Verifier};
 use std::collections::{HashMap, HashSet};
 
@@ -111,6 +114,8 @@ struct Live {
     service: ServiceId,
     terminator: TerminatorId,
     grant: String,
+    /// What the dialer may send, as the grant that let it in says. The program was told so: see [`Admission::renew`].
+    terms: Option<SenderTerms>,
     exp: u64,
 }
 
@@ -220,13 +225,15 @@ impl Admission {
             service: service.clone(),
             terminator: terminator.clone(),
             grant: claims.jti.clone(),
+            terms: claims.otlp.clone(),
             exp: claims.exp,
         };
         self.streams.insert(stream, live);
         Ok(())
     }
 
-    /// A renewal for the streams of one peer connection, service and terminator. Never shortens a life.
+    /// A renewal for the streams of one peer connection, service and terminator. Never shortens a life, and never alters what may be sent
+    /// over a stream: one that was let in on other terms stays with its older grant, which the controller ends.
     pub fn renew(
         &mut self,
         now: u64,
@@ -236,7 +243,11 @@ impl Admission {
     ) -> Result<(), Rejection> {
         self.check(now, (peer, dialer), (service, terminator), claims)?;
         let mine = |l: &&mut Live| {
-            l.peer == peer && l.service == *service && l.terminator == *terminator && l.exp <= claims.exp
+            l.peer == peer
+                && l.service == *service
+                && l.terminator == *terminator
+                && l.terms == claims.otlp
+                && l.exp <= claims.exp
         };
         for live in self.streams.values_mut().filter(mine) {
             live.grant = claims.jti.clone();

@@ -28,6 +28,8 @@ fn claims(jti: &str) -> GrantClaims {
         terminator: terminator(),
         tag: Tag([1; 8]),
         cnf: "aa11".into(),
+        dialer_name: String::new(),
+        otlp: None,
         iat: NOW,
         exp: NOW + LIFE,
     }
@@ -107,6 +109,21 @@ fn a_stream_ends_with_its_grant_unless_renewed() {
     assert_eq!(a.expire(NOW + 479), vec![], "an older grant never shortens");
     assert_eq!(a.expire(NOW + 480), vec![StreamId(1)]);
     assert!(a.is_empty());
+}
+
+#[test]
+fn a_renewal_on_other_terms_leaves_the_stream_to_its_own_grant() {
+    let terms = |gateway| Some(SenderTerms { gateway, ..SenderTerms::default() });
+    let (old, new) = (terms(false), terms(true));
+    let granted =
+        |jti: &str, otlp: &Option<SenderTerms>, exp| GrantClaims { otlp: otlp.clone(), exp, ..claims(jti) };
+    let mut a = bob();
+    admit(&mut a, NOW, 1, &granted("g1", &old, NOW + 300)).unwrap();
+    renew(&mut a, NOW, &granted("g2", &old, NOW + 400)).unwrap();
+    renew(&mut a, NOW, &granted("g3", &new, NOW + 500)).unwrap();
+    admit(&mut a, NOW, 2, &granted("g3", &new, NOW + 500)).unwrap();
+    assert_eq!(a.revoke(NOW, ["g2"]), [StreamId(1)], "the controller ends those on the old terms");
+    assert_eq!(a.len(), 1);
 }
 
 #[test]

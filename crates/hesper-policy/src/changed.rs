@@ -1,9 +1,12 @@
 //! What differs between two models, as far as decisions go, and whom it may concern. Costs the number of entities in the tables that
 //! a change touched, and hardly anything for the others.
 
-use crate::{Model, Stored, Table, index::Policy};
+use crate::{Model, Stored, Table, index::Policy, senders};
 use hesper_model::{
-    entity::{EdgeRouter, EdgeRouterPolicy, Identity, Service, ServiceEdgeRouterPolicy, ServicePolicy},
+    config::OtlpV1,
+    entity::{
+        Config, EdgeRouter, EdgeRouterPolicy, Identity, Service, ServiceEdgeRouterPolicy, ServicePolicy,
+    },
     id::{EdgeRouterId, IdentityId, ServiceId},
 };
 use std::{collections::HashSet, sync::Arc};
@@ -45,6 +48,10 @@ pub struct Changed {
     /// Those that are not what they were to any policy, or are in one model only.
     identities: HashSet<IdentityId>,
     services: HashSet<ServiceId>,
+    /// Those with another name: it is said in what they may send.
+    renamed: HashSet<IdentityId>,
+    /// Services that say otherwise who may send what, or under another name.
+    senders: HashSet<ServiceId>,
     /// Routers that may have been taken from somebody.
     routers_lost: bool,
     routers: HashSet<EdgeRouterId>,
@@ -65,6 +72,8 @@ impl Changed {
         Self {
             identities: identities.into_iter().map(IdentityId::new).collect(),
             services: services.into_iter().map(ServiceId::new).collect(),
+            renamed: renamed(before, after),
+            senders: other_senders(before, after),
             routers_lost: routers.iter().any(|id| before.table::<EdgeRouter>().get(id).is_some()),
             routers: routers.into_iter().map(EdgeRouterId::new).collect(),
             gone: Policies::only_in(before, after),
@@ -72,7 +81,8 @@ impl Changed {
         }
     }
 
-    /// May it take a dial of the service by this dialer at this host away, or a router from it? What is added takes nothing.
+    /// May it take a dial of the service by this dialer at this host away, or a router from it, or alter what the dialer may send there?
+    /// A policy or router that is added takes nothing.
     pub fn may_end(
         &self,
         after: &Model,
@@ -94,6 +104,11 @@ impl Changed {
         }
         // Who is not known now and was not before has nothing to lose.
         let Some(service) = after.service(service) else { return false };
+        if self.senders.contains(&service.id)
+            || self.renamed.contains(dialer) && senders::config_of(after, service).is_some()
+        {
+            return true;
+        }
         let Some((dialer, host)) = after.identity(dialer).zip(after.identity(host)) else { return false };
         let either = |p: &dyn Fn(&Identity) -> bool| p(dialer) || p(host);
         self.gone.service_edge_router.iter().any(|p| p.has_left(service))
@@ -103,7 +118,12 @@ impl Changed {
 
     /// Is it sure that it ends nothing?
     pub fn takes_nothing(&self) -> bool {
-        !self.routers_lost && self.gone.len() == 0 && self.identities.is_empty() && self.services.is_empty()
+        !self.routers_lost
+            && self.gone.len() == 0
+            && self.identities.is_empty()
+            && self.services.is_empty()
+            && self.renamed.is_empty()
+            && self.senders.is_empty()
     }
 
     /// May policies that came or went open services or routers to this identity, or close them? What changed about the services and
@@ -121,6 +141,41 @@ impl Changed {
     pub fn routers(&self) -> impl Iterator<Item = &EdgeRouterId> {
         self.routers.iter()
     }
+}
+
+/// Identities that are in both with different names.
+fn renamed(before: &Model, after: &Model) -> HashSet<IdentityId> {
+    let mut renamed = HashSet::new();
+    if !before.shares::<Identity>(after) {
+        each_only_in::<Identity>(before.table(), after.table(), |identity, there| {
+            if there.is_some_and(|there| there.name != identity.name) {
+                renamed.insert(identity.id.clone());
+            }
+        });
+    }
+    renamed
+}
+
+/// Services whose `otlp.v1` config is not the same in both. Most changes touch neither services nor configs.
+fn other_senders(before: &Model, after: &Model) -> HashSet<ServiceId> {
+    if before.shares::<Service>(after) && before.shares::<Config>(after)
+        || before.senders().is_empty() && after.senders().is_empty()
+    {
+        return HashSet::new();
+    }
+    let same = |service: &Service| {
+        said(after, service) == before.service(&service.id).and_then(|service| said(before, service))
+    };
+    after.services().filter(|service| !same(service)).map(|service| service.id.clone()).collect()
+}
+
+/// All that the terms of a dialer depend on, but the dialer.
+fn said<'a>(
+    model: &'a Model,
+    service: &'a Service,
+) -> Option<(&'a str, &'a str, &'a Result<OtlpV1, String>)> {
+    let (config, otlp) = senders::config_of(model, service)?;
+    Some((&service.name, &config.name, otlp))
 }
 
 /// Ids of those that are not the same in both.

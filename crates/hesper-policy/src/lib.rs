@@ -5,6 +5,7 @@
 //!   So it does with its indexes, by which a decision costs the policies that name who asks.
 //! - [`decide`]: may this identity dial, bind, or use this router? The answer names the [`Rule`] that decided.
 //! - [`routers`]: which routers an identity, a service, and each end of a dial may use.
+//! - [`sender_terms`]: what a dialer may send to a service that takes OTLP.
 //! - [`access`]: which services an identity may use, and which identities a service.
 //! - [`Changed`]: what differs between two models, and whom it may concern.
 //! - [`advise`]: the policy advisor: what stands between an identity and a service.
@@ -24,6 +25,7 @@ mod index;
 mod model;
 pub mod routers;
 mod rule;
+mod senders;
 mod table;
 pub mod terminators;
 
@@ -34,6 +36,7 @@ pub use decide::{Decision, Request, Verdict, decide};
 pub use model::{Change, Entities, Model, Stored};
 pub use routers::{common_routers, routers_for};
 pub use rule::{PolicyRef, Rule};
+pub use senders::sender_terms;
 pub use table::Table;
 
 #[cfg(test)]

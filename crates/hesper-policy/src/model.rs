@@ -2,6 +2,7 @@
 
 use crate::{
     index::{Index, Memo},
+    senders::{self, Senders},
     table::Table,
 };
 use hesper_model::{
@@ -163,6 +164,11 @@ impl Model {
         self.memos.service_routers.get(make)
     }
 
+    /// The `otlp.v1` configs, by their ids.
+    pub(crate) fn senders(&self) -> &Senders {
+        self.memos.senders.get(|| senders::read(self.configs.iter()))
+    }
+
     /// The terminators of a service, in the order of their ids.
     pub fn terminators_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Terminator>> {
         let by_service = self.memos.terminators.get(|| {
@@ -189,6 +195,7 @@ struct Memos {
     router_access: Memo<Index<EdgeRouterPolicy>>,
     service_routers: Memo<Index<ServiceEdgeRouterPolicy>>,
     terminators: Memo<HashMap<ServiceId, Vec<Arc<Terminator>>>>,
+    senders: Memo<Senders>,
 }
 
 impl Memos {
@@ -207,6 +214,7 @@ impl Memos {
                 routers && after.shares::<ServiceEdgeRouterPolicy>(before),
             ),
             terminators: kept(&self.terminators, after.shares::<Terminator>(before)),
+            senders: kept(&self.senders, after.shares::<Config>(before)),
         }
     }
 }

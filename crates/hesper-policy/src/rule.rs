@@ -67,6 +67,17 @@ pub enum Rule {
         /// Name of the service.
         service: String,
     },
+    /// The `otlp.v1` config of the service cannot be put into a grant for the identity.
+    UnusableSenderTerms {
+        /// Name of the config.
+        config: String,
+        /// Name of the service.
+        service: String,
+        /// Name of the identity.
+        identity: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl Rule {
@@ -85,6 +96,7 @@ impl Rule {
             Self::NoEdgeRouterPolicy { .. } => "no-edge-router-policy",
             Self::NoServiceEdgeRouterPolicy { .. } => "no-service-edge-router-policy",
             Self::NoCommonEdgeRouter { .. } => "no-common-edge-router",
+            Self::UnusableSenderTerms { .. } => "unusable-sender-terms",
         }
     }
 }
@@ -124,6 +136,10 @@ impl fmt::Display for Rule {
                 f,
                 "identity '{identity}' and service '{service}' have no edge routers in common: adjust \
                  edge-router-policies or service-edge-router-policies"
+            ),
+            Self::UnusableSenderTerms { config, service, identity, reason } => write!(
+                f,
+                "the otlp.v1 config '{config}' of service '{service}' cannot be granted to identity '{identity}': {reason}"
             ),
         }
     }

@@ -1,4 +1,5 @@
 mod properties;
+mod senders;
 
 use crate::{
     Change, Changed, Model, Request, advise, common_routers, decide, hints, routers, routers_for,

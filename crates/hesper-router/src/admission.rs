@@ -303,6 +303,8 @@ mod tests {
             terminator: hesper_model::id::TerminatorId::new("t"),
             tag: A,
             cnf: "k1".into(),
+            dialer_name: String::new(),
+            otlp: None,
             iat: NOW,
             exp: NOW + 10,
         };

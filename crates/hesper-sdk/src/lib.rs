@@ -35,7 +35,7 @@ mod view;
 
 pub use context::{Context, TcpDialed};
 pub use error::{BindError, ContextError, DialError, DialErrorKind, ListenerClosed, NotReady};
-pub use hesper_model::config::Protocol;
+pub use hesper_model::config::{Protocol, otlp::SenderTerms};
 pub use hesper_overlay::{
     datagram::{DatagramFlow, Sent},
     splice::Copied,

@@ -6,8 +6,10 @@ use crate::{
     status::Failure,
 };
 use hesper_client::backoff::Backoff;
-use hesper_model::config::Protocol;
-use hesper_model::id::{ServiceId, TerminatorId};
+use hesper_model::{
+    config::{Protocol, otlp::SenderTerms},
+    id::{ServiceId, TerminatorId},
+};
 use hesper_overlay::{datagram::DatagramFlow, inbound::Arrival, stream::Stream};
 use hesper_proto::control::{
     BindRequest, BindResponse, UnbindRequest, UnbindResponse, UpdateTerminatorRequest,
@@ -206,6 +208,19 @@ impl Incoming {
     /// Id of the dialing identity, as its certificate proved it.
     pub fn dialer_id(&self) -> &str {
         self.arrival.dialer.as_str()
+    }
+
+    /// Name of the dialing identity when its dial was granted, signed by the controller. Its next grant has the name of then.
+    pub fn dialer_name(&self) -> &str {
+        &self.arrival.dialer_name
+    }
+
+    /// What the dialer may send over this stream. None: the service has no `otlp.v1` config.
+    ///
+    /// Stays true as long as the stream lives. When the config, the dialer's role attributes or its name change so that it would be
+    /// something else, the controller revokes the grant: the stream ends, and the dialer comes back with the new terms.
+    pub fn sender_terms(&self) -> Option<Arc<SenderTerms>> {
+        self.arrival.sender_terms.clone()
     }
 
     /// Name of the dialed service.

@@ -6,6 +6,7 @@ use crate::{
     common::{pattern, value},
     section::Section,
 };
+use hesper_otlp::stamp::RESERVED_PREFIX;
 
 /// The `attributes` processor.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +128,7 @@ fn action(s: &Section<'_>) -> Option<Action> {
     if key.is_empty() && !by_name {
         s.fault(s.place_of("key"), format!("{} names no attribute", s.what), "add key");
     }
+    reserved(s, "key", &key);
     let sets = matches!(verb, Verb::Insert | Verb::Update | Verb::Upsert);
     for (name, fits) in [
         ("value", sets),
@@ -165,9 +167,29 @@ fn action(s: &Section<'_>) -> Option<Action> {
     Some(Action { key, change })
 }
 
+/// An attribute that says who sent the data is nobody's to change.
+pub(super) fn reserved(s: &Section<'_>, key: &'static str, name: &str) {
+    if name.starts_with(RESERVED_PREFIX) {
+        let reason = format_args!("'{name}' is set from the sender's certificate, and by nothing else");
+        s.refuse(key, reason, format!("choose a name that does not begin with {RESERVED_PREFIX}"));
+    }
+}
+
+fn reserved_inside(s: &Section<'_>, key: &'static str, value: &Value) {
+    match value {
+        Value::List(items) => items.iter().for_each(|value| reserved_inside(s, key, value)),
+        Value::Map(entries) => entries.iter().for_each(|(name, value)| {
+            reserved(s, key, name);
+            reserved_inside(s, key, value);
+        }),
+        _ => {}
+    }
+}
+
 fn source(s: &Section<'_>) -> Option<ActionSource> {
-    let plain = s.get("value").map(|tree| ActionSource::Value(value(tree)));
-    let default = s.get("default_value").map(value);
+    let given = |key| s.get(key).map(value).inspect(|value| reserved_inside(s, key, value));
+    let plain = given("value").map(ActionSource::Value);
+    let default = given("default_value");
     let attribute =
         s.text("from_attribute").map(|key| ActionSource::Attribute { key, default: default.clone() });
     let context = s.text("from_context").map(|key| {
@@ -200,5 +222,6 @@ fn extract(s: &Section<'_>, pattern: Option<Pattern>) -> Option<Pattern> {
     {
         s.refuse("pattern", "every group needs a name", "write (?P<name>…), and (?:…) for a group without");
     }
+    pattern.regex().capture_names().flatten().for_each(|name| reserved(s, "pattern", name));
     Some(pattern)
 }

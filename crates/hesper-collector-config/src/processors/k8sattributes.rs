@@ -2,6 +2,7 @@
 //!
 //! `strict` is ours: outside Kubernetes it stops the program; without it there is a warning, and data passes as it is.
 
+use super::actions::reserved;
 use crate::{
     Pattern,
     common::{anchored, pattern},
@@ -251,6 +252,7 @@ fn rule(s: &Section<'_>) -> ExtractRule {
         key_regex: s.scalar("key_regex").and_then(|scalar| anchored(s, scalar, "^(?:", ")$")),
         from: s.one_of("from", &SOURCES, MetadataSource::Pod),
     };
+    rule.tag_name.iter().for_each(|name| reserved(s, "tag_name", name));
     if s.is_set("key") == s.is_set("key_regex") {
         s.fault(&s.place, format!("{} needs key or key_regex", s.what), "write one of them");
     }

@@ -55,7 +55,7 @@ pub struct AttributeMatch {
 pub enum ValueMatch {
     /// Exactly this.
     Is(Value),
-    /// A text in which the expression is found.
+    /// A text in which the expression is found; numbers, yes and no as they are written.
     Matches(Pattern),
 }
 

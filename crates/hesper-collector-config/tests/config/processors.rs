@@ -96,6 +96,10 @@ fn bad_actions() {
         ("{key: a, action: convert}", "has no converted_type"),
         ("{key: a, action: convert, converted_type: bool}", "'bool' is no choice"),
         ("{key: a, action: hash, valu: x}", "'valu' is no key"),
+        ("{key: hesper.identity.id, value: x, action: upsert}", "'hesper.identity.id' is set from"),
+        ("{key: hesper.x, action: delete}", "'hesper.x' is set from"),
+        ("{key: a, value: [{hesper.x: 1}], action: insert}", "'hesper.x' is set from"),
+        ("{key: a, pattern: '(?P<hesper.x>.*)', action: extract}", "'hesper.x' is set from"),
     ] {
         for (kind, list) in [("resource", "attributes"), ("attributes", "actions")] {
             let faults = faults(&format!("processors: {{{kind}: {{{list}: [{action}]}}}}"));

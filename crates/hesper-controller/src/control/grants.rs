@@ -13,7 +13,7 @@ mod tests;
 pub(crate) use self::{
     entry::{Remembered, Revocation},
     grant::{Grant, Reach},
-    judge::{Judged, Pair, judge, verdict},
+    judge::{Given, Judged, Pair, judge, verdict},
 };
 
 use self::{entry::Entry, grant::Lease};
@@ -27,7 +27,7 @@ use std::{
 
 /// Live grants of one dialer. A dialer of 2,000 targets holds twice as many, because it renews before they expire.
 pub(crate) const GRANTS_PER_DIALER_MAX: usize = 8_192;
-/// Live grants in total; each costs about half a kilobyte.
+/// Live grants in total; each costs about half a kilobyte, and its terms where it has some.
 pub(crate) const GRANTS_MAX: usize = 262_144;
 
 /// Prefix of the records of revoked grants: `revoked/<id>`.

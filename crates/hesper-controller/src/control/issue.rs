@@ -25,7 +25,7 @@ pub(super) struct Recipient<'a> {
     pub(super) tag: Tag,
     /// SHA-256 of its SubjectPublicKeyInfo: the tokens are good for this key only.
     pub(super) spki_sha256: &'a str,
-    /// Its name.
+    /// Its name now.
     pub(super) name: &'a str,
 }
 
@@ -43,7 +43,8 @@ pub(super) fn issue(
     let iat = unix_now();
     let exp = iat + state.control.settings.grant_validity.as_secs();
     let id = hex(&rand::rng().random::<[u8; 16]>());
-    let tokens = sign(state, route, to, &id, (iat, exp))?;
+    let dialer_name = model.identity(&route.pair.dialer).map_or(to.name, |identity| &identity.name);
+    let tokens = sign(state, route, Recipient { name: dialer_name, ..to }, &id, (iat, exp))?;
     let grant = Grant {
         id: id.clone(),
         pair: route.pair.clone(),
@@ -51,6 +52,7 @@ pub(super) fn issue(
         dialer_tag: to.tag,
         binder_tag: route.binder_tag,
         reach: Reach::Paths { paths: route.paths.clone(), told: route.told },
+        terms: route.terms.clone(),
         expires_at: exp,
     };
     state.control.change(|shared| shared.ledger.issue(grant)).map_err(|full| match full {
@@ -60,11 +62,16 @@ pub(super) fn issue(
     })?;
     let now = state.model();
     if now.revision() != model.revision() {
-        let denied = judge(&now, &route.pair).err().map(|rule| rule.to_string());
-        let live = state.control.lock().ledger.is_live(&id);
-        if denied.is_some() || !live {
+        let given = judge(&now, &route.pair).map_err(|rule| rule.to_string());
+        if given.as_ref().is_ok_and(|given| given.terms != route.terms) {
             state.control.change(|shared| shared.ledger.withdraw(&id));
-            let rule = denied.unwrap_or_else(|| "a policy changed meanwhile".to_owned());
+            let message = format!("what may be sent to service '{}' changed meanwhile", route.service);
+            return Err(Refused::new(Code::Unavailable, "TERMS_CHANGED", message).passing());
+        }
+        let live = state.control.lock().ledger.is_live(&id);
+        if given.is_err() || !live {
+            state.control.change(|shared| shared.ledger.withdraw(&id));
+            let rule = given.err().unwrap_or_else(|| "a policy changed meanwhile".to_owned());
             return Err(no_such_service(&route.service, to.name, "Dial").inner_rule(rule));
         }
     }
@@ -107,6 +114,8 @@ fn sign(
         terminator: route.terminator.clone(),
         tag: to.tag,
         cnf: to.spki_sha256.to_owned(),
+        dialer_name: to.name.to_owned(),
+        otlp: route.terms.as_deref().cloned(),
         iat,
         exp,
     };

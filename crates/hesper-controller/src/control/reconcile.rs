@@ -92,7 +92,7 @@ async fn rerouted(state: &State) -> Vec<Found> {
                 let Some((dialer, binder)) = session(grant.dialer_tag).zip(session(grant.binder_tag)) else {
                     continue;
                 };
-                let judged = |pair: &Pair| Some(judge(&model, pair).ok()?.1);
+                let judged = |pair: &Pair| Some(judge(&model, pair).ok()?.ends);
                 let allowed = allowed.entry(grant.pair.clone()).or_insert_with_key(judged);
                 let Some(allowed) = allowed else { continue };
                 let between = Between {

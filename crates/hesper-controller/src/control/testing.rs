@@ -12,7 +12,7 @@ use hesper_model::{
     role::{Roles, Semantic},
 };
 use hesper_policy::{Entities, Model};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
@@ -26,8 +26,12 @@ pub(crate) fn mesh() -> Mesh {
     Mesh(Entities {
         identities: ["dialer", "binder", "stranger"].map(identity).into(),
         services: vec![service("s"), service("other")],
-        configs: vec![config("s-host", "host.v1")],
-        config_types: vec![config_type("host.v1")],
+        configs: vec![config(
+            "s-host",
+            "host.v1",
+            json!({ "protocol": "tcp", "address": "localhost", "port": 9100 }),
+        )],
+        config_types: vec![config_type("host.v1"), config_type("otlp.v1")],
         service_policies: vec![policy(PolicyType::Dial, "dialer"), policy(PolicyType::Bind, "binder")],
         edge_routers: vec![router("r1"), router("r2")],
         edge_router_policies: vec![EdgeRouterPolicy {
@@ -98,6 +102,12 @@ impl Mesh {
         self.0.edge_routers.iter_mut().filter(|r| r.id.as_str() == id).for_each(|r| r.disabled = true);
         self
     }
+    /// Service `s` has the `otlp.v1` config `s-otlp`.
+    pub(crate) fn sending(mut self, data: Value) -> Self {
+        self.0.configs.push(config("s-otlp", "otlp.v1", data));
+        self.0.services[0].configs.insert(ConfigId::new("s-otlp"));
+        self
+    }
     pub(crate) fn hosted(mut self, id: &str, instance: &str, session: Option<Tag>) -> Self {
         self.0.terminators.push(terminator(id, instance, session));
         self
@@ -140,12 +150,12 @@ pub(crate) fn service(id: &str) -> Service {
     }
 }
 
-fn config(id: &str, type_: &str) -> Config {
+pub(crate) fn config(id: &str, type_: &str, data: Value) -> Config {
     Config {
         id: ConfigId::new(id),
         name: id.into(),
         config_type_id: ConfigTypeId::new(type_),
-        data: json!({ "protocol": "tcp", "address": "localhost", "port": 9100 }),
+        data,
         tags: BTreeMap::new(),
         created_at: AT,
         updated_at: AT,

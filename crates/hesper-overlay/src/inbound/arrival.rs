@@ -1,10 +1,13 @@
 //! A dial that was let in and waits for the hosting program's word, and how the word gets back to the dialer.
 
 use crate::{admission::code, frame, stream::Stream};
-use hesper_model::id::{IdentityId, ServiceId, TerminatorId};
+use hesper_model::{
+    config::otlp::SenderTerms,
+    id::{IdentityId, ServiceId, TerminatorId},
+};
 use hesper_proto::overlay::DialResult;
 use quinn::{RecvStream, SendStream};
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long the answer to a dial may take to be written; it is the first thing on its stream.
@@ -15,6 +18,11 @@ const RESULT_DEADLINE: Duration = Duration::from_secs(5);
 pub struct Arrival {
     /// Who dials, as the handshake proved it.
     pub dialer: IdentityId,
+    /// Its name, as the controller signed it into the grant.
+    pub dialer_name: String,
+    /// What it may send over this stream, if the service has an `otlp.v1` config. Stays true as long as the stream lives: when the
+    /// config says something else, the stream ends.
+    pub sender_terms: Option<Arc<SenderTerms>>,
     /// The dialed service.
     pub service: ServiceId,
     /// The dialed terminator.

@@ -218,9 +218,11 @@ impl Caller {
         let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
         let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
         match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
-            Ok(listener) => {
+            Ok((listener, claims)) => {
                 let arrival = Arrival {
                     dialer: self.dialer.id.clone(),
+                    dialer_name: claims.dialer_name.clone(),
+                    sender_terms: claims.otlp.clone().map(Arc::new),
                     service,
                     terminator,
                     app_data: dial.app_data,
@@ -248,7 +250,7 @@ impl Caller {
         }
     }
 
-    /// Verifies outside the gate's lock.
+    /// Verifies outside the gate's lock. Who listens, and what the grant says.
     fn admit(
         &self,
         node: &Inner,
@@ -256,13 +258,13 @@ impl Caller {
         target: (&ServiceId, &TerminatorId),
         grant: &str,
         stream: &Stream,
-    ) -> Result<mpsc::Sender<Arrival>, Rejection> {
+    ) -> Result<(mpsc::Sender<Arrival>, Arc<GrantClaims>), Rejection> {
         let now = unix_now();
         let claims = self.claims(node, grant, now)?;
         let dialer = (self.id, &self.dialer);
         let listener = node.gate.admit(now, (id, stream.handle()), dialer, target, (&claims, grant))?;
         self.line.set_tag(claims.tag);
-        Ok(listener)
+        Ok((listener, claims))
     }
 
     /// The connection's control stream: renewals, the dialer's path, and probes both ways.
@@ -310,6 +312,8 @@ mod tests {
             terminator: TerminatorId::new("t"),
             tag: Tag([1; 8]),
             cnf: String::new(),
+            dialer_name: String::new(),
+            otlp: None,
             iat: 0,
             exp: 1,
         });

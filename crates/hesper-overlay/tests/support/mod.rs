@@ -118,6 +118,8 @@ impl World {
             terminator: TerminatorId::new(terminator),
             tag: from.tag,
             cnf: from.cnf.clone(),
+            dialer_name: String::new(),
+            otlp: None,
             iat: now,
             exp: now + life,
         };

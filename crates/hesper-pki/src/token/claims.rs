@@ -1,6 +1,7 @@
 //! The claims of each token type.
 
 use hesper_model::{
+    config::otlp::SenderTerms,
     entity::EnrollmentMethod,
     id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId},
 };
@@ -73,6 +74,12 @@ pub struct GrantClaims {
     pub tag: Tag,
     /// SHA-256 of the dialer's SubjectPublicKeyInfo, lower-case hexadecimal.
     pub cnf: String,
+    /// The dialer's name when it was granted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dialer_name: String,
+    /// What the dialer may send, if the service has an `otlp.v1` config; none = it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<SenderTerms>,
     /// Begin, seconds since the epoch.
     pub iat: u64,
     /// End, seconds since the epoch.

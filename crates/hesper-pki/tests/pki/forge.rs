@@ -59,6 +59,8 @@ pub(crate) fn grant() -> GrantClaims {
         terminator: TerminatorId::new("t1"),
         tag: Tag([1; 8]),
         cnf: sha256_hex(b"key"),
+        dialer_name: "alice".into(),
+        otlp: None,
         iat: NOW,
         exp: NOW + 300,
     }

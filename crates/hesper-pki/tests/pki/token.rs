@@ -5,6 +5,10 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD},
 };
+use hesper_model::{
+    config::otlp::{Limits, SenderRule, SenderTerms, TERMS_LEN_MAX},
+    id::MAX_NAME_LEN,
+};
 use hesper_pki::token::{
     Claims, EnrollmentClaims, GrantClaims, MAX_TOKEN_LEN, PassClaims, SessionClaims, Signer, SignerError,
     TokenError, Verifier, read_enrollment,
@@ -14,11 +18,41 @@ use ring::hmac;
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
 
+/// As long as the controller lets terms be.
+fn largest_terms() -> SenderTerms {
+    let rule = |n: usize| SenderRule {
+        signals: vec![],
+        service_names: vec![format!("{n:0100}").parse().unwrap()],
+        limits: Limits::default(),
+    };
+    let mut terms = SenderTerms { config: "c".repeat(MAX_NAME_LEN), ..SenderTerms::default() };
+    let len = |terms: &SenderTerms| serde_json::to_vec(terms).unwrap().len();
+    for n in 0.. {
+        let mut more = terms.clone();
+        more.rules.get_or_insert_default().push(rule(n));
+        if len(&more) > TERMS_LEN_MAX {
+            return terms;
+        }
+        terms = more;
+    }
+    unreachable!("there is an end")
+}
+
 #[test]
 fn each_type_reads_back() {
     let signer = Signer::generate().unwrap();
     let verifier = verifier(&signer);
     assert_eq!(verifier.verify::<GrantClaims>(&signer.sign(&grant()).unwrap(), NOW), Ok(grant()));
+    let largest =
+        GrantClaims { dialer_name: "n".repeat(MAX_NAME_LEN), otlp: Some(largest_terms()), ..grant() };
+    assert_eq!(verifier.verify::<GrantClaims>(&signer.sign(&largest).unwrap(), NOW), Ok(largest));
+    let before = GrantClaims { dialer_name: String::new(), ..grant() };
+    let claims = serde_json::to_string(&before).unwrap();
+    assert!(
+        !claims.contains("dialer_name") && !claims.contains("otlp"),
+        "as older controllers sign: {claims}"
+    );
+    assert_eq!(verifier.verify::<GrantClaims>(&signer.sign(&before).unwrap(), NOW), Ok(before));
     assert_eq!(verifier.verify::<SessionClaims>(&signer.sign(&session()).unwrap(), NOW), Ok(session()));
     assert_eq!(verifier.verify::<PassClaims>(&signer.sign(&pass()).unwrap(), NOW), Ok(pass()));
     let token = signer.sign(&enrollment()).unwrap();

@@ -1,10 +1,27 @@
 //! What happens to a batch between receiver and queue.
+//!
+//! [`build`] makes a processor of its settings. Each is a function of a batch and its origin; what needs no messages works on the bytes (`resource`,
+//! and `attributes` without conditions, set constant values by [`hesper_otlp::edit`]). None of them may touch attributes under `hesper.`:
+//! the stamp comes before them, and must arrive.
 
 use crate::origin::Origin;
 use hesper_otlp::{Batch, Refusal};
 
+mod actions;
+mod attributes;
+mod build;
+mod condition;
+mod counted;
+mod filter;
+mod items;
+mod matching;
+mod memory;
+mod sampler;
+pub mod value;
 mod work;
 
+pub use build::{BuildError, build};
+pub use counted::{Counted, Counters, Counting};
 pub use work::{Messages, Work, WorkError};
 
 /// A step of a pipeline.

@@ -1,7 +1,10 @@
 //! A batch under the hands of processors: bytes until somebody needs messages.
 
 use bytes::Bytes;
-use hesper_otlp::{Batch, Refusal, Signal};
+use hesper_otlp::{
+    Batch, Refusal, Signal,
+    edit::{self, Edits, Target},
+};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     profiles::v1development::ExportProfilesServiceRequest, trace::v1::ExportTraceServiceRequest,
@@ -13,6 +16,8 @@ use prost::Message;
 pub struct Work {
     signal: Signal,
     form: Form,
+    /// Items, when they were counted and nobody has changed them since.
+    items: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +53,7 @@ impl From<WorkError> for Refusal {
 impl Work {
     /// A batch that nobody has touched.
     pub fn new(batch: Batch) -> Self {
-        Self { signal: batch.signal, form: Form::Bytes(batch.payload) }
+        Self { signal: batch.signal, form: Form::Bytes(batch.payload), items: None }
     }
 
     /// Of which signal.
@@ -56,11 +61,42 @@ impl Work {
         self.signal
     }
 
+    /// How many spans, data points, log records or profiles it has.
+    pub fn items(&mut self) -> u64 {
+        let items = match (&self.form, self.items) {
+            (_, Some(items)) => items,
+            (Form::Bytes(bytes), None) => hesper_otlp::count(self.signal, bytes).items,
+            (Form::Messages(messages), None) => messages.items(),
+        };
+        self.items = Some(items);
+        items
+    }
+
+    /// Is it still what came, or edited bytes?
+    pub fn is_bytes(&self) -> bool {
+        matches!(self.form, Form::Bytes(_))
+    }
+
+    /// Edits the bytes; messages are encoded first.
+    ///
+    /// # Errors
+    /// It would grow too much, or the bytes are no request.
+    pub fn edit(&mut self, target: Target, edits: &Edits) -> Result<(), Refusal> {
+        let bytes = match &self.form {
+            Form::Bytes(bytes) => bytes.clone(),
+            Form::Messages(messages) => messages.encode(),
+        };
+        let edited = edit::edit(self.signal, &bytes, target, edits);
+        self.form = Form::Bytes(edited.map_err(|error| Refusal::Malformed(error.to_string()))?);
+        Ok(())
+    }
+
     /// The messages, to read and change; decoded the first time.
     ///
     /// # Errors
     /// The bytes are no request.
     pub fn messages(&mut self) -> Result<&mut Messages, WorkError> {
+        self.items = None;
         if let Form::Bytes(bytes) = &self.form {
             let messages = Messages::decode(self.signal, bytes.clone())
                 .map_err(|source| WorkError { signal: self.signal, source })?;

@@ -3,18 +3,18 @@
 mod refused;
 
 use super::{
-    grants::{Pair, judge},
+    grants::{Given, Pair, judge},
     paths::{Between, Path, Paths},
     refusal::{Refused, no_such_service},
     sessions::{Attached, Session, Sessions},
 };
 use hesper_model::{
+    config::otlp::SenderTerms,
     entity::{Identity, Service, Terminator},
     id::{IdentityId, Tag, TerminatorId},
 };
 use hesper_policy::{
-    Decision, Model, Request, Rule, decide,
-    routers::Ends,
+    Model, Request, Rule, decide,
     terminators::{Candidate, choose, reaches, shares},
 };
 use hesper_proto::control::DialRequest;
@@ -56,6 +56,8 @@ pub(crate) struct Route {
     pub(crate) binder_tag: Tag,
     /// The Dial policy that allowed it.
     pub(crate) rule: Rule,
+    /// What the dialer may send.
+    pub(crate) terms: Option<Arc<SenderTerms>>,
     /// Ways that the pass is good for, best first.
     pub(crate) paths: Vec<Path>,
     /// How many of them, the first ones, the dialer is told: those that work now.
@@ -206,7 +208,8 @@ impl Ask<'_> {
             service: self.service.name.clone(),
             terminator: terminator.id.clone(),
             binder_tag: terminator.session.unwrap_or(Tag([0; 8])),
-            rule: ways.dial.rule.clone(),
+            rule: ways.given.dial.clone(),
+            terms: ways.given.terms.clone(),
             paths: ways.paths.pass().iter().map(|r| r.path.clone()).collect(),
             told: ways.paths.working().len(),
             shares: Vec::new(),
@@ -216,22 +219,22 @@ impl Ask<'_> {
 
     /// The ways to the terminator as far as policy goes.
     fn ways(&self, terminator: &Terminator, host: &Session) -> Result<Ways, Refused> {
-        let (dial, allowed) = judge(self.model, &self.pair(terminator)).map_err(|rule| self.denied(&rule))?;
+        let given = judge(self.model, &self.pair(terminator)).map_err(|rule| self.denied(&rule))?;
         let nowhere = Attached::new();
         let between = Between {
-            allowed: &allowed,
+            allowed: &given.ends,
             dialer: self.sessions.get(self.dialer.tag).map_or(&nowhere, |s| &s.attached),
             binder: &host.attached,
             routers: self.sessions.routers(),
             model: self.model,
         };
         let paths = between.paths();
-        Ok(Ways { dial, paths, allowed })
+        Ok(Ways { given, paths })
     }
 
     /// The ways, if one of them works.
     fn open(&self, ways: Ways, host: &Session) -> Result<Ways, Refused> {
-        if ways.paths.working().is_empty() { Err(self.no_way(&ways.allowed, host)) } else { Ok(ways) }
+        if ways.paths.working().is_empty() { Err(self.no_way(&ways.given.ends, host)) } else { Ok(ways) }
     }
 
     fn pair(&self, terminator: &Terminator) -> Pair {
@@ -262,8 +265,7 @@ impl Ask<'_> {
 
 /// How one host is reached.
 struct Ways {
-    dial: Decision,
-    allowed: Ends,
+    given: Given,
     paths: Paths,
 }
 

@@ -25,8 +25,13 @@ impl Ask<'_> {
         Refused::new(Code::Unavailable, "NO_ONLINE_TERMINATORS", message)
     }
 
-    /// Policy is against this terminator: a router policy is missing, or its host may not bind any more and is about to go.
+    /// Policy is against this terminator: a router policy is missing, the terms of the dialer fit no grant, or its host may not bind any
+    /// more and is about to go.
     pub(super) fn denied(&self, rule: &Rule) -> Refused {
+        if let Rule::UnusableSenderTerms { .. } = rule {
+            let message = format!("service '{}' cannot be dialed: {rule}", self.service.name);
+            return Refused::new(Code::PermissionDenied, "INVALID_SERVICE", message).rule(rule.to_string());
+        }
         let routers = matches!(
             rule,
             Rule::NoEdgeRouterPolicy { .. }

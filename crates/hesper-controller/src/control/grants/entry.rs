@@ -2,12 +2,15 @@
 
 use super::{
     grant::{Grant, Reach},
-    judge::{Judged, Pair},
+    judge::{Given, Judged, Pair},
 };
 use hesper_model::id::{EdgeRouterId, IdentityId, ServiceId, Tag, TerminatorId};
 use hesper_policy::routers::Ends;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc};
+
+/// Why grants end whose dialer may go on otherwise.
+const OTHER_TERMS: &str = "what the dialer may send by the service's otlp.v1 config has changed";
 
 /// A grant that ended before its time, wholly or at some routers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl Remembered {
         let reach = Reach::Anywhere(Arc::new(self.routers.clone()));
         let (dialer_tag, binder_tag) = (self.dialer_tag, self.binder_tag);
         let (terminator, expires_at) = (self.terminator, self.expires_at);
-        let grant = Grant { id, pair, terminator, dialer_tag, binder_tag, reach, expires_at };
+        let grant = Grant { id, pair, terminator, dialer_tag, binder_tag, reach, terms: None, expires_at };
         Entry { revoked: Some(self.reason), closed: self.routers, ..Entry::new(0, grant) }
     }
 }
@@ -96,7 +99,9 @@ impl Entry {
     pub(super) fn settle(&mut self, judged: &Judged) -> Option<Revocation> {
         match judged {
             Err(reason) => self.revoke(reason),
-            Ok(allowed) => self.keep_routers(allowed),
+            // Its binder holds the dialer to what the grant says: with another grant it comes back at once.
+            Ok(Given { terms, .. }) if *terms != self.grant.terms => self.revoke(OTHER_TERMS),
+            Ok(Given { ends, .. }) => self.keep_routers(ends),
         }
     }
 

@@ -4,7 +4,10 @@ use super::{
     super::paths::{Path, ends_of},
     judge::Pair,
 };
-use hesper_model::id::{EdgeRouterId, Tag, TerminatorId};
+use hesper_model::{
+    config::otlp::SenderTerms,
+    id::{EdgeRouterId, Tag, TerminatorId},
+};
 use hesper_policy::routers::Ends;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,6 +26,8 @@ pub(crate) struct Grant {
     pub(crate) binder_tag: Tag,
     /// What its pass is good for.
     pub(crate) reach: Reach,
+    /// What the dialer may send, as the grant says it.
+    pub(crate) terms: Option<Arc<SenderTerms>>,
     /// When it ends, seconds since the epoch.
     pub(crate) expires_at: u64,
 }

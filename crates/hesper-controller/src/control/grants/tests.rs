@@ -2,6 +2,7 @@ use super::*;
 use crate::control::testing::{Mesh, mesh};
 use hesper_model::id::ServiceId;
 use proptest::prelude::*;
+use serde_json::json;
 
 fn grant(id: &str, dialer: &str, routers: &[&str], expires_at: u64) -> Grant {
     Grant {
@@ -18,6 +19,7 @@ fn grant(id: &str, dialer: &str, routers: &[&str], expires_at: u64) -> Grant {
             paths: routers.iter().map(|r| r.split('-').map(EdgeRouterId::new).collect()).collect(),
             told: 1,
         },
+        terms: None,
         expires_at,
     }
 }
@@ -52,6 +54,27 @@ fn a_grant_is_revoked_once_to_both_ends_and_its_routers_when_a_rule_goes() {
         ledger.expire(300 + REVOKED_KEPT);
         assert_eq!((ledger.len(), ledger.revoked_for_session(Tag([2; 8])).len()), (0, 0));
     }
+}
+
+#[test]
+fn a_grant_ends_when_its_terms_are_others_and_a_new_one_may_follow() {
+    let allowing = |signal: &str| json!({"rules": [{"identities": ["#dialers"], "signals": [signal]}]});
+    let model = |data| mesh().sending(data).model(2);
+    let on_terms = |id: &str, model: &Model| {
+        let plain = grant(id, "dialer", &["r1", "r2"], 300);
+        let given = judge(model, &plain.pair).expect("allowed");
+        Grant { terms: given.terms, ..plain }
+    };
+    let (traces, logs) = (model(allowing("traces")), model(allowing("logs")));
+    let mut ledger = ledger([on_terms("plain", &mesh().model(1)), on_terms("traces", &traces)]);
+    let ended = |revoked: Vec<Revocation>| revoked.into_iter().map(|r| r.id).collect::<Vec<_>>();
+    let revoked = ledger.recheck(&traces);
+    assert!(revoked[0].reason.contains("may send") && revoked[0].sessions.len() == 2, "{revoked:?}");
+    assert_eq!(ended(revoked), ["plain"]);
+    ledger.issue(on_terms("logs", &logs)).expect("room");
+    assert_eq!(ended(ledger.recheck(&logs)), ["traces"]);
+    assert_eq!(ended(ledger.recheck(&mesh().model(4))), ["logs"]);
+    assert_eq!(ended(ledger.recheck(&logs)), [""; 0]);
 }
 
 /// `r1` is given to the dialer, `r2` to the binder.

@@ -38,6 +38,7 @@ pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hoste
             dialer_tag: claims.tag,
             binder_tag: tag,
             reach: Reach::Anywhere(Arc::clone(&routers)),
+            terms: claims.otlp.map(Arc::new),
             expires_at: claims.exp,
         })
         .collect();

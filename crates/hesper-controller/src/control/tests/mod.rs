@@ -4,6 +4,7 @@ mod dials;
 mod grants;
 mod nodes;
 mod scale;
+mod senders;
 mod world;
 
 use hesper_proto::control::DialRequest;

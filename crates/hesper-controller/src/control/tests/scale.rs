@@ -67,6 +67,7 @@ fn grant(model: &Model, n: u64) -> Grant {
         dialer_tag: tag(n),
         binder_tag: tag(n % GROUPS),
         reach: Reach::Paths { paths: model.edge_routers().map(|r| vec![r.id.clone()]).collect(), told: 2 },
+        terms: None,
         expires_at: u64::MAX,
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Presence;
 use hesper_model::{
-    entity::{Terminator, TerminatorStrategy},
+    config::OtlpV1,
+    entity::{ConfigType, Terminator, TerminatorStrategy},
     id::{ServiceId, Tag},
 };
 use hesper_policy::{Model, Request, decide};
@@ -14,7 +15,9 @@ use std::{
 
 /// What is the same for everybody who may know of the service.
 pub(super) fn service(model: &Model, service: &hesper_model::entity::Service) -> Service {
-    let configs = model.configs_of(service).into_iter();
+    // Who may send what is the controller's to know: each binder is told of each of its dialers, in the grant.
+    let told = |of_type: &ConfigType| of_type.id.as_str() != OtlpV1::NAME;
+    let configs = model.configs_of(service).into_iter().filter(|(of_type, _)| told(of_type));
     let strategy = serde_json::to_value(service.terminator_strategy).unwrap_or_default();
     Service {
         id: service.id.to_string(),

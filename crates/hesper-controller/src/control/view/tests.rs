@@ -39,6 +39,9 @@ fn a_dialer_sees_the_service_its_configs_and_who_hosts_it_now() {
     let [service] = &state.services[..] else { panic!("{:?}", state.services) };
     assert_eq!((service.name.as_str(), service.may_dial, service.may_bind), ("s-name", true, false));
     assert!(service.configs["host.v1"].contains("9100"));
+    let sending = hosted().sending(serde_json::json!({"rules": [{"identities": ["@secret"]}]}));
+    let same_service = told(sending, &sessions(true), "dialer").expect("a state").services.swap_remove(0);
+    assert_eq!(same_service.configs, service.configs, "what others may send is for nobody");
     assert_eq!(service.terminator_strategy, "smartrouting");
     let instances: Vec<_> = service.hosts.iter().map(|h| h.instance.as_str()).collect();
     assert_eq!(instances, ["a", "b"], "in order; a terminator without a session is not online");
