@@ -2,6 +2,10 @@
 //!
 //! `server` checks callers of receivers, `client` adds credentials to what exporters send: basic, bearer token, OIDC, headers of the sender.
 
+pub mod client;
+pub mod server;
+mod tokens;
+
 use crate::{net::Peer, origin::Origin};
 use futures::future::BoxFuture;
 use hesper_otlp::Refusal;
@@ -44,3 +48,14 @@ pub trait ClientAuth: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("no credentials to send: {0}")]
 pub struct ClientAuthError(pub String);
+
+/// Settings that cannot be used; the text names the thing, the reason and the next step, and no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AuthError(pub String);
+
+impl From<String> for AuthError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
