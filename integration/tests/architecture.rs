@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-overlay", 1),
     ("hesper-pki", 1),
     ("hesper-policy", 1),
+    ("hesper-prometheus", 1),
     ("hesper-proto", 1),
     ("hesper-queue", 1),
     ("hesper-client", 2),
@@ -46,6 +47,11 @@ const SAME_LAYER: &[(&str, &str, &str)] = &[
     ("hesper-collector-config", "hesper-otlp", "a pipeline is named by the signal that it carries"),
     ("hesper-overlay", "hesper-pki", "peers prove their identity in the QUIC handshake"),
     ("hesper-overlay", "hesper-proto", "the messages of attach and streams"),
+    (
+        "hesper-prometheus",
+        "hesper-collector-config",
+        "jobs, relabelling and exporters are what their settings say",
+    ),
     ("hesper-sdk", "hesper-client", "a node reaches the controller as a router does"),
 ];
 
@@ -58,6 +64,7 @@ const PURE: &[&str] = &[
     "hesper-manifest",
     "hesper-collector-config",
     "hesper-otlp",
+    "hesper-prometheus",
 ];
 const IMPURE: &[&str] =
     &["tokio", "quinn", "rustls", "hyper", "axum", "tonic", "reqwest", "rusqlite", "socket2"];
