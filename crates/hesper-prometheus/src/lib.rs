@@ -18,3 +18,4 @@ pub mod scrape;
 pub mod target;
 pub mod text;
 mod units;
+pub mod write;

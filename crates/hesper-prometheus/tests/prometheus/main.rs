@@ -6,6 +6,7 @@ mod scraping;
 mod staleness;
 mod targets;
 mod text;
+mod writing;
 
 use hesper_collector_config::{
     load,
