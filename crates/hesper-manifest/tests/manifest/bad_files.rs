@@ -133,6 +133,10 @@ pub(crate) const BAD_FILES: &[(&str, &str)] = &[
         "f.yaml:4:22: the data of config 'x' does not fit scrape.v1: \"colour\" is not known here",
     ),
     (
+        "configs:\n  - name: x\n    configType: otlp.v1\n    data:\n      rules:\n        - identities: ['#edge']\n          signals: [span]\n",
+        "f.yaml:7:21: the data of config 'x' does not fit otlp.v1: rules[0].signals[0]: \"span\" is not one of \"traces\"",
+    ),
+    (
         "config-types: [{name: x, schema: {type: nonsense}}]\n",
         "f.yaml:1:34: the schema of config-type 'x': the schema cannot be used",
     ),
