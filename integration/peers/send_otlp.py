@@ -29,6 +29,8 @@ SIGNALS = {
 }
 
 failed = False
+# Exporters run in threads of their own: nothing is printed before all are done.
+told = []
 
 
 def exporter(signal, protocol, endpoint, gzip, headers):
@@ -47,17 +49,17 @@ def exporter(signal, protocol, endpoint, gzip, headers):
 
 
 def acknowledging(signal, inner, lines):
-    """Prints the items of each export once it has been acknowledged."""
+    """Tells the items of each export once it has been acknowledged."""
     send = inner.export
 
     def export(items, *arguments, **named):
         global failed
         result = send(items, *arguments, **named)
         if result.name == "SUCCESS":
-            print(*lines(items), sep="\n")
+            told.extend(lines(items))
         else:
             failed = True
-            print("refused", signal)
+            told.append(f"refused {signal}")
         return result
 
     inner.export = export
@@ -114,7 +116,7 @@ def main():
         provider.force_flush(30_000)
     for provider in (tracing, records):
         provider.shutdown()
-    sys.stdout.flush()
+    print(*told, sep="\n")
     sys.exit(1 if failed else 0)
 
 

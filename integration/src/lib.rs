@@ -13,6 +13,7 @@
 //! - [`Stack`]: controller and router, in one process ([`Stack::start`]) or in two that can be killed and started again
 //!   ([`Stack::separate`]); in the host's network or in namespaces. [`Stack::cli`] runs one command and gives an [`Output`].
 //!   [`StackOptions`]: with several routers, each behind a link, with settings of the controller.
+//! - [`Collector`]: `hesper collect`, which can be killed, started again and told to read its configuration anew.
 //! - [`Link`]: a bad network before a router: [`Faults`] that change while it runs, partitions, NAT rebinding, hostile routers.
 //! - [`Oracle`]: a server and a client that know at once when a byte is lost, doubled or changed, and how long nothing came.
 //! - [`hostile`]: a node that speaks the protocols and decides itself what it shows to whom.
@@ -30,6 +31,7 @@
 //! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
 
 pub mod binaries;
+mod collector;
 pub mod hostile;
 pub mod http;
 mod link;
@@ -41,13 +43,13 @@ mod output;
 mod ports;
 mod process;
 mod prometheus;
-pub mod python;
 pub mod search;
 pub mod sockets;
 mod stack;
 mod wait;
 mod watchdog;
 
+pub use collector::Collector;
 pub use link::{Burst, Counters, Faults, Link, LinkCounters, Out, Packet, Tamper, Way};
 pub use netns::{Lan, Netns};
 pub use oracle::{Oracle, Plan, Received, Report, Transfer};

@@ -7,11 +7,11 @@ use crate::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
-    fs::File,
+    fs::{self, File},
     net::Ipv4Addr,
     os::fd::AsFd,
     panic::resume_unwind,
-    path::Path,
+    path::{Path, PathBuf},
     process::{self, Command},
     sync::atomic::{AtomicU8, AtomicU32, Ordering},
     thread,
@@ -66,6 +66,36 @@ impl Netns {
         command_in(&self.name, program.as_ref())
     }
 
+    /// This command, inside.
+    pub fn wrap(&self, command: &Command) -> Command {
+        let mut wrapped = self.command(command.get_program());
+        wrapped.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
+        }
+        wrapped
+    }
+
+    /// From now on programs that are started inside know these names, and none but these: `[("my-jaeger", address)]`.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn hosts(&self, hosts: &[(&str, Ipv4Addr)]) {
+        let mut text = "127.0.0.1 localhost\n".to_owned();
+        hosts.iter().for_each(|(name, address)| text += &format!("{address} {name}\n"));
+        // ip-netns(8) puts what is here in the place of /etc/hosts.
+        let directory = self.configuration();
+        fs::create_dir_all(&directory).expect("a directory for the namespace");
+        fs::write(directory.join("hosts"), text).expect("write the names");
+    }
+
+    fn configuration(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
+    }
+
     /// Runs a command inside to its end.
     ///
     /// # Panics
@@ -105,6 +135,7 @@ impl Drop for Netns {
     fn drop(&mut self) {
         // Takes its interfaces along. What still runs inside keeps it alive until it ends, unreachable.
         let _ = ip(&["netns", "del", &self.name]);
+        let _ = fs::remove_dir_all(self.configuration());
     }
 }
 

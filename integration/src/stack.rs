@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Moves this thread there.
-    pub(crate) fn enter(&self) {
+    pub fn enter(&self) {
         if let Some(netns) = &self.netns {
             enter(netns);
         }

@@ -1,6 +1,6 @@
 //! The unmodified OpenTelemetry SDKs as senders.
 
-use crate::{Output, binaries, python, run};
+use crate::{Output, binaries, run};
 use std::{path::PathBuf, process::Command, time::Duration};
 
 /// Which one.
@@ -27,14 +27,42 @@ impl Sdk {
         service: &str,
         further: &[&str],
     ) -> Sending {
+        Sending::by(self.command(protocol, endpoint, count, service, further))
+    }
+
+    /// The command that does so.
+    ///
+    /// # Panics
+    /// When the SDK is not installed.
+    #[track_caller]
+    pub fn command(
+        self,
+        protocol: &str,
+        endpoint: &str,
+        count: usize,
+        service: &str,
+        further: &[&str],
+    ) -> Command {
         let count = count.to_string();
         let arguments = [&[protocol, endpoint, &count, service], further].concat();
-        let command = match self {
-            Self::Python => python::peer("send_otlp.py", &arguments),
+        match self {
+            Self::Python => python(&arguments),
             Self::JavaScript => javascript(&arguments),
-        };
-        Sending { output: run(command, "", Duration::from_secs(120)) }
+        }
     }
+}
+
+/// `integration/peers/send_otlp.py` in the virtual environment that `cargo xtask test` makes: `target/python`.
+fn python(arguments: &[&str]) -> Command {
+    let interpreter = binaries::target_directory().join("python/bin/python");
+    assert!(
+        interpreter.is_file(),
+        "{} is missing: run `cargo xtask test --only peers`",
+        interpreter.display()
+    );
+    let mut command = Command::new(interpreter);
+    command.arg(binaries::repository().join("integration/peers/send_otlp.py")).args(arguments);
+    command
 }
 
 /// `integration/peers/js/send.js` with the packages that `cargo xtask test` has installed: `target/javascript`.
@@ -54,6 +82,15 @@ pub struct Sending {
 }
 
 impl Sending {
+    /// Runs the command of an SDK to its end.
+    ///
+    /// # Panics
+    /// When it is not done in two minutes.
+    #[track_caller]
+    pub fn by(command: Command) -> Self {
+        Self { output: run(command, "", Duration::from_secs(120)) }
+    }
+
     /// Expects that all of it was acknowledged, `count` items: their lines.
     ///
     /// # Panics

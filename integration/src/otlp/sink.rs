@@ -1,7 +1,7 @@
 //! An OTLP receiver that keeps everything, and fails on command.
 
 use super::arrived::{Item, Requests};
-use crate::{ports::free_port, wait_for};
+use crate::{Netns, netns::enter, ports::free_port, wait_for};
 use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, State},
@@ -32,6 +32,7 @@ use std::{
     io::Read,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -82,6 +83,8 @@ pub struct OtlpSink {
     shared: Arc<Shared>,
     grpc: SocketAddr,
     http: SocketAddr,
+    /// The namespace that it listens in.
+    netns: Option<String>,
     /// While it serves.
     runtime: Option<Runtime>,
 }
@@ -100,7 +103,22 @@ impl OtlpSink {
     #[track_caller]
     pub fn start() -> Self {
         let [grpc, http] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
-        let mut sink = Self { shared: Arc::default(), grpc, http, runtime: None };
+        Self::listen(None, grpc, http)
+    }
+
+    /// Serves in a namespace (which must outlive it), on OTLP's own ports of this address.
+    ///
+    /// # Panics
+    /// When it cannot.
+    #[track_caller]
+    pub fn start_in(netns: &Netns, address: Ipv4Addr) -> Self {
+        Self::listen(Some(netns.name()), (address, 4317).into(), (address, 4318).into())
+    }
+
+    #[track_caller]
+    fn listen(netns: Option<&str>, grpc: SocketAddr, http: SocketAddr) -> Self {
+        let netns = netns.map(str::to_owned);
+        let mut sink = Self { shared: Arc::default(), grpc, http, netns, runtime: None };
         sink.resume();
         sink
     }
@@ -137,9 +155,16 @@ impl OtlpSink {
         let runtime = runtime.expect("a runtime");
         // Connections of before may linger for a moment.
         let bind = |address| {
-            wait_for("the sink's port is free", Duration::from_secs(30), || {
-                runtime.block_on(TcpListener::bind(address)).map_err(|e| e.to_string())
-            })
+            let listener = wait_for("the sink's port is free", Duration::from_secs(30), || {
+                let bound = || {
+                    self.netns.as_deref().into_iter().for_each(enter);
+                    std::net::TcpListener::bind(address).map_err(|e| e.to_string())
+                };
+                thread::scope(|scope| scope.spawn(bound).join()).expect("a thread")
+            });
+            listener.set_nonblocking(true).expect("a socket that does not block");
+            let _in_runtime = runtime.enter();
+            TcpListener::from_std(listener).expect("a listener")
         };
         let (grpc, http) = (bind(self.grpc), bind(self.http));
         runtime.spawn(serve_grpc(grpc, self.shared.clone()));
