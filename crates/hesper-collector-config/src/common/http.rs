@@ -139,7 +139,7 @@ pub(crate) fn client(s: &Section<'_>, timeout: Duration, compression: Compressio
         let number = |text: &str| text.parse::<i64>().ok();
         s.parsed("level", "a level", "write a whole number", number)
     });
-    HttpClient {
+    let client = HttpClient {
         tls: tls::client(s),
         auth: auth(s, Wanted::ClientAuth),
         headers: headers(s, "headers"),
@@ -153,6 +153,25 @@ pub(crate) fn client(s: &Section<'_>, timeout: Duration, compression: Compressio
         max_conns_per_host: s.count("max_conns_per_host", 0),
         idle_conn_timeout: s.duration("idle_conn_timeout", Duration::from_secs(90)),
         disable_keep_alives: s.flag("disable_keep_alives", false),
+    };
+    check_level(s, &client);
+    client
+}
+
+/// A level that the algorithm does not have would be another one silently.
+fn check_level(s: &Section<'_>, client: &HttpClient) {
+    let Some(level) = client.compression_level else { return };
+    let levels = match client.compression {
+        Compression::Gzip | Compression::Zlib | Compression::Deflate => -1..=9,
+        Compression::Zstd => 1..=22,
+        Compression::None | Compression::Snappy | Compression::Lz4 => {
+            s.refuse("compression_params", "this compression has no levels", "leave it out");
+            return;
+        }
+    };
+    if !levels.contains(&level) {
+        let next = format!("write a level from {} to {}", levels.start(), levels.end());
+        s.refuse("compression_params", format_args!("there is no level {level}"), next);
     }
 }
 

@@ -290,3 +290,21 @@ fn remote_write() {
     let gzip = faults("exporters: {prometheusremotewrite: {endpoint: 'https://a', compression: gzip}}");
     assert!(gzip[0].contains("always snappy"));
 }
+
+#[test]
+fn levels_are_those_of_the_algorithm() {
+    let faults = |more: &str| faults(&format!("exporters: {{otlphttp: {{endpoint: 'https://a', {more}}}}}"));
+    let told = |more: &str, text: &str| {
+        let faults = faults(more);
+        assert!(faults.iter().any(|fault| fault.contains(text)), "{more}: {faults:?}");
+    };
+    told("compression_params: {level: 10}", "no level 10");
+    told("compression: zstd, compression_params: {level: 0}", "from 1 to 22");
+    told("compression: snappy, compression_params: {level: 1}", "no levels");
+    let Exporter::OtlpHttp(fine) =
+        exporter("otlphttp", "{endpoint: 'https://a', compression: zstd, compression_params: {level: 22}}")
+    else {
+        panic!()
+    };
+    assert_eq!(fine.client.compression_level, Some(22));
+}
