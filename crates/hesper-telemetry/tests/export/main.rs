@@ -1,4 +1,5 @@
 //! Exporters against real servers of others, and against odd ones.
 
 mod grpc;
+mod http;
 mod support;

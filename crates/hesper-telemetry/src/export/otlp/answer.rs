@@ -102,7 +102,7 @@ fn speaks_of_size(message: &str) -> bool {
 }
 
 /// The limit that a message names: the largest number in it that is below what was sent, and no joke.
-fn named_limit(message: &str, sent: usize) -> Option<usize> {
+pub(crate) fn named_limit(message: &str, sent: usize) -> Option<usize> {
     let numbers = message.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
     numbers.filter(|number| (super::pieces::SMALLEST..sent).contains(number)).max()
 }
@@ -118,7 +118,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Undoes the percent-encoding of `grpc-message`; what is none stays as it is.
-fn percent_decoded(text: &[u8]) -> String {
+pub(crate) fn percent_decoded(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {

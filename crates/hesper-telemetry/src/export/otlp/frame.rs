@@ -70,7 +70,7 @@ async fn read_body(mut body: Incoming, to: &str) -> Result<(Bytes, Option<Header
     Ok((message.freeze(), None))
 }
 
-fn too_long(to: &str) -> Answer {
+pub(crate) fn too_long(to: &str) -> Answer {
     Answer::never(format!(
         "{to} answered with more than {RESPONSE_LEN} bytes, which nobody needs to; nobody knows whether it took the data"
     ))
@@ -120,7 +120,7 @@ pub(crate) fn warned(to: &str, reason: &str) -> Answer {
     Answer::Taken(PartialSuccess { rejected: 0, message: format!("{to} took the data, but {reason}") })
 }
 
-enum Unreadable {
+pub(crate) enum Unreadable {
     TooLong,
     Broken(String),
 }
@@ -139,7 +139,7 @@ fn message(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, Unreadable> {
 }
 
 /// Decompresses an answer, within its bound.
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
+pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let mut out = Vec::new();
     let mut reader = GzDecoder::new(bytes).take(RESPONSE_LEN as u64 + 1);
     match reader.read_to_end(&mut out) {

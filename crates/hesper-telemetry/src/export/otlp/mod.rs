@@ -1,4 +1,4 @@
-//! OTLP to others: [`Grpc`].
+//! OTLP to others: [`Grpc`] and [`Http`].
 //!
 //! Both send the bytes of a shipment as they are. `compress` makes them smaller, `pieces` divides what a destination is too small for,
 //! `answer` says what its answer means. Connections: a `link` is one of HTTP/2, opened again when it ends, `pool` has one
@@ -9,12 +9,14 @@ mod compress;
 mod dial;
 mod frame;
 mod grpc;
+mod http;
 mod link;
 mod pieces;
 mod pool;
 mod request;
 
 pub use grpc::Grpc;
+pub use http::Http;
 
 use std::error::Error;
 
