@@ -58,10 +58,6 @@ pub struct KeepaliveServer {
     pub time: Duration,
     /// How long it has for the answer (20 s).
     pub timeout: Duration,
-    /// Callers may ask that often (5 min).
-    pub min_time: Duration,
-    /// May they ask without a call under way?
-    pub permit_without_stream: bool,
 }
 
 impl Default for KeepaliveServer {
@@ -72,8 +68,6 @@ impl Default for KeepaliveServer {
             max_connection_age_grace: None,
             time: Duration::from_secs(2 * 3600),
             timeout: Duration::from_secs(20),
-            min_time: Duration::from_secs(300),
-            permit_without_stream: false,
         }
     }
 }
@@ -164,8 +158,11 @@ fn keepalive_server(s: &Section<'_>) -> KeepaliveServer {
         keepalive.timeout = s.duration("timeout", keepalive.timeout);
     });
     s.section("enforcement_policy", |s| {
-        keepalive.min_time = s.duration("min_time", keepalive.min_time);
-        keepalive.permit_without_stream = s.flag("permit_without_stream", false);
+        s.duration("min_time", Duration::ZERO);
+        s.flag("permit_without_stream", false);
+        for key in ["min_time", "permit_without_stream"] {
+            s.idle(key, "callers may ask whether we live as often as they like");
+        }
     });
     keepalive
 }

@@ -165,8 +165,6 @@ fn keepalive_of_a_listener() {
         max_connection_age_grace: None,
         time: seconds(7200),
         timeout: seconds(20),
-        min_time: seconds(300),
-        permit_without_stream: false,
     };
     assert_eq!(keepalive(""), Some(default));
     let expected = KeepaliveServer {
@@ -175,10 +173,12 @@ fn keepalive_of_a_listener() {
         max_connection_age_grace: Some(seconds(3)),
         time: seconds(4),
         timeout: seconds(5),
-        min_time: seconds(6),
-        permit_without_stream: true,
     };
     assert_eq!(keepalive(&format!("{{keepalive: {all}}}")), Some(expected));
+    let told = remarks(&format!("receivers: {{otlp: {{protocols: {{grpc: {{keepalive: {all}}}}}}}}}"));
+    for key in ["min_time", "permit_without_stream"] {
+        assert!(told.iter().any(|told| told.contains(&format!("{key} of"))), "{key}: {told:?}");
+    }
 }
 
 #[test]
