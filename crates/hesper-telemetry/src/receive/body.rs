@@ -54,17 +54,37 @@ impl Body for Answer {
     }
 }
 
-/// Reads a body to its end.
-pub(crate) async fn read(
-    body: &mut Incoming,
-    intake: &mut impl Intake,
-    lease: &mut Lease,
-) -> Result<(), Refusal> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal::Malformed(format!("the body ended early: {error}")))?;
-        if let Ok(data) = frame.into_data() {
-            intake.push(data, lease)?;
-        }
+/// The body of a request.
+pub(crate) struct Arriving {
+    incoming: Incoming,
+    ended: bool,
+}
+
+impl Arriving {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self { ended: incoming.is_end_stream(), incoming }
     }
-    Ok(())
+
+    /// How long it claims to be.
+    pub(crate) fn claims(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// Has all of it come?
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads it to its end.
+    pub(crate) async fn read(&mut self, intake: &mut impl Intake, lease: &mut Lease) -> Result<(), Refusal> {
+        while let Some(frame) = self.incoming.frame().await {
+            let frame =
+                frame.map_err(|error| Refusal::Malformed(format!("the body ended early: {error}")))?;
+            if let Ok(data) = frame.into_data() {
+                intake.push(data, lease)?;
+            }
+        }
+        self.ended = true;
+        Ok(())
+    }
 }

@@ -32,6 +32,7 @@ const MAX_STREAMS: u32 = 256;
 const GRPC_HEAD: Duration = Duration::from_secs(20);
 /// How long a gRPC call waits for the sink, if its sender does not say.
 const GRPC_ANSWER: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 /// Compressions of bodies when nothing is configured: all that there are.
 const COMPRESSIONS: [Compression; 6] = [
     Compression::Gzip,
@@ -189,6 +190,7 @@ fn connection_settings(
         (None, Some(_)) => None,
         (None, None) => return Err(BuildError::NoProtocol),
     };
+    let keep_alive1 = server.is_none_or(|server| server.keep_alives_enabled);
     let of = |get: fn(&KeepaliveServer) -> Option<Duration>| keepalive.and_then(get);
     Ok(connection::Settings {
         head: server.and_then(|server| some(server.read_header_timeout)).unwrap_or(GRPC_HEAD),
@@ -197,8 +199,10 @@ fn connection_settings(
         age: of(|keepalive| keepalive.max_connection_age),
         age_grace: of(|keepalive| keepalive.max_connection_age_grace),
         max_streams: grpc.and_then(|grpc| grpc.max_concurrent_streams).unwrap_or(MAX_STREAMS),
-        ping: keepalive.map(|keepalive| (keepalive.time, keepalive.timeout)),
-        keep_alive: grpc.is_some() || server.is_none_or(|server| server.keep_alives_enabled),
+        // gRPC's own servers ask once a second at most, too.
+        ping: keepalive.map(|keepalive| (keepalive.time.max(SECOND), keepalive.timeout.max(SECOND))),
+        keep_alive1,
+        keep_alive2: grpc.is_some() || keep_alive1,
     })
 }
 

@@ -1,7 +1,7 @@
 //! One connection from its arrival to its end.
 
 use super::{
-    body::Answer,
+    body::{Answer, Arriving},
     service::{self, Core},
     stream::{self, Version},
     watch::{Activity, Rules, Verdict, Why, judge},
@@ -54,8 +54,9 @@ pub(crate) struct Settings {
     pub(crate) max_streams: u32,
     /// Asks silent peers over HTTP/2 whether they live, and waits so long.
     pub(crate) ping: Option<(Duration, Duration)>,
-    /// May a connection serve more than one request?
-    pub(crate) keep_alive: bool,
+    /// May a connection of HTTP/1, of HTTP/2 serve more than one request?
+    pub(crate) keep_alive1: bool,
+    pub(crate) keep_alive2: bool,
 }
 
 /// Why a connection was not served.
@@ -69,7 +70,7 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> Result<(), NotReady> {
     let from = arrival.from;
-    let activity = Arc::new(Activity::new(!core.connection.keep_alive));
+    let activity = Arc::new(Activity::new(!core.connection.keep_alive2));
     let ready = async {
         let (io, peer) = timeout(READY, arrival.ready).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
         let opened = stream::open(io, Arc::clone(&activity));
@@ -111,9 +112,10 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let busy = activity.begin();
-    let (head, mut body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let mut body = Arriving::new(body);
     let response = service::answer(&core, &peer, &head, &mut body).await;
-    busy.answered(!hyper::body::Body::is_end_stream(&body));
+    busy.answered(!body.has_ended());
     Ok(response)
 }
 
@@ -125,7 +127,7 @@ fn http1(settings: &Settings) -> http1::Builder {
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD as usize)
-        .keep_alive(settings.keep_alive);
+        .keep_alive(settings.keep_alive1);
     builder
 }
 
@@ -218,11 +220,12 @@ async fn drive<C>(
 }
 
 fn rules(settings: &Settings, version: Version) -> Rules {
-    let single = !settings.keep_alive;
+    let single = !settings.keep_alive2;
     // So that connections that began together do not end together.
     let age = settings.age.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
     match version {
-        Version::Http1 => Rules { head: Some(settings.head), idle: settings.idle1, age, single },
+        // hyper itself ends these after one request.
+        Version::Http1 => Rules { head: Some(settings.head), idle: settings.idle1, age, single: false },
         Version::Http2 => Rules { head: None, idle: settings.idle2, age, single },
     }
 }

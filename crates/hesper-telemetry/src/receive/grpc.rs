@@ -1,7 +1,7 @@
 //! OTLP/gRPC: unary calls of `Export`, in frames of our own, because raw bytes pass through and every length is bounded.
 
 use super::{
-    body::Answer,
+    body::{Answer, Arriving},
     intake::Framed,
     media,
     metadata::{percent_encode, read_timeout, write_binary},
@@ -15,7 +15,6 @@ use bytes::Bytes;
 use hesper_collector_config::Compression;
 use hesper_otlp::{Encoding, Refusal, Signal};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 use std::sync::Arc;
 
 /// What messages may be compressed with.
@@ -40,7 +39,7 @@ pub(crate) async fn answer(
     grpc: &GrpcSide,
     peer: &Arc<Peer>,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut Arriving,
 ) -> Response<Answer> {
     let mut report = Report::new(&*core.observer, Protocol::Grpc);
     let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -65,7 +64,7 @@ async fn call(
     grpc: &GrpcSide,
     peer: &Arc<Peer>,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut Arriving,
     report: &mut Report<'_>,
 ) -> Result<Vec<u8>, Refusal> {
     let path = head.uri.path();

@@ -1,7 +1,7 @@
 //! OTLP/HTTP: POST of protobuf and JSON.
 
 use super::{
-    body::Answer,
+    body::{Answer, Arriving},
     cors::Cors,
     intake::Whole,
     media,
@@ -14,7 +14,6 @@ use crate::net::Peer;
 use hesper_collector_config::Compression;
 use hesper_otlp::{Encoding, Refusal, Signal};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use hyper::body::{Body, Incoming};
 use std::sync::Arc;
 
 /// The settings of HTTP.
@@ -34,7 +33,7 @@ pub(crate) async fn answer(
     http: &HttpSide,
     peer: &Arc<Peer>,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut Arriving,
 ) -> Response<Answer> {
     if let Some(cors) = http.cors.as_ref().filter(|_| Cors::is_preflight(&head.method, &head.headers)) {
         let mut response = Response::new(Answer::default());
@@ -79,7 +78,7 @@ async fn request(
     http: &HttpSide,
     peer: &Arc<Peer>,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut Arriving,
     report: &mut Report<'_>,
 ) -> Result<Vec<u8>, Refusal> {
     let path = head.uri.path();
@@ -96,7 +95,7 @@ async fn request(
     })?;
     let compression = media::compression(&head.headers, &header::CONTENT_ENCODING, &http.compressions)?;
     let side = &http.side;
-    let intake = Whole::new(compression, side.limits, body.size_hint().exact())?;
+    let intake = Whole::new(compression, side.limits, body.claims())?;
     let order = Order { side, signal, encoding, head, intake, patience: None };
     let partial = take::take(core, peer, order, body, report).await?;
     reply::message(&partial, signal, encoding, side.limits.response)

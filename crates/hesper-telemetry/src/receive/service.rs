@@ -2,7 +2,7 @@
 
 use super::{
     admission::Admission,
-    body::Answer,
+    body::{Answer, Arriving},
     connection,
     grpc::{self, GrpcSide},
     http::{self as otlp_http, HttpSide},
@@ -12,7 +12,6 @@ use super::{
 use crate::{flow::Sink, net::Peer};
 use hesper_otlp::Signal;
 use http::{Response, Version, request::Parts};
-use hyper::body::Incoming;
 use std::sync::Arc;
 
 /// A server, as its connections see it.
@@ -48,7 +47,7 @@ pub(crate) async fn answer(
     core: &Core,
     peer: &Arc<Peer>,
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut Arriving,
 ) -> Response<Answer> {
     match (&core.grpc, &core.http) {
         (Some(side), _) if media::is_grpc(&head.headers) && head.version == Version::HTTP_2 => {

@@ -2,7 +2,7 @@
 
 use super::{
     admission::Lease,
-    body,
+    body::Arriving,
     intake::Intake,
     observe::Report,
     origin::{self, Keep},
@@ -16,7 +16,6 @@ use crate::{
 use bytes::Bytes;
 use hesper_otlp::{Batch, Counts, Encoding, PartialSuccess, Refusal, Signal, json, limits::Limits, validate};
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
-use hyper::body::Incoming;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -58,21 +57,20 @@ pub(crate) async fn take<I: Intake>(
     core: &Core,
     peer: &Arc<Peer>,
     order: Order<'_, I>,
-    body: &mut Incoming,
+    body: &mut Arriving,
     report: &mut Report<'_>,
 ) -> Result<PartialSuccess, Refusal> {
     let Order { side, signal, encoding, head, mut intake, patience } = order;
     let sink = core.sinks.get(signal).ok_or_else(|| Refusal::NotServed(head.uri.path().to_owned()))?;
     let mut lease = core.admission.begin()?;
     let (began, now_ms) = (Instant::now(), now_ms());
-    let read = async {
-        let auth = authenticate(side, head, peer).await?;
-        let origin = origin::build(&head.headers, peer, auth, &side.keep, now_ms)?;
-        body::read(body, &mut intake, &mut lease).await?;
-        Ok(origin)
-    };
     let body_time = patience.map_or(side.body_time, |patience| patience.min(side.body_time));
-    let (origin, id) = in_time(began + body_time, body_time, "the request did not come", read).await?;
+    let end = began + body_time;
+    let auth =
+        in_time(end, body_time, "the credentials could not be checked", authenticate(side, head, peer));
+    let (origin, id) = origin::build(&head.headers, peer, auth.await?, &side.keep, now_ms)?;
+    let read = body.read(&mut intake, &mut lease);
+    in_time(end, body_time, "the request did not come", read).await?;
     let (batch, counts, _lease) = check(intake, encoding, signal, side.limits, lease).await?;
     report.read(counts.items, batch.payload.len());
     let accept = sink.accept(Received { batch, counts, origin, id, peer: Arc::clone(peer) });
