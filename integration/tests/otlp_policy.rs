@@ -95,7 +95,7 @@ async fn meet(dialer: &Context, listener: &mut Listener) -> Met {
 
 impl Met {
     /// Both ends learn that it was revoked.
-    async fn is_revoked(self) {
+    async fn ends_revoked(self) {
         for mut end in [self.binder, self.dialer] {
             let end = timeout(SOON, end.read_u8()).await.expect("it ends soon").expect_err("revoked");
             let reason = end.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
@@ -158,14 +158,14 @@ fn a_change_of_what_may_be_sent_holds_at_once_for_whom_it_concerns() {
     let mut plain = world.runtime.block_on(meet(&edge_1, &mut world.plain));
 
     world.says(&RULES.replace(r#""traces""#, r#""metrics""#));
-    world.runtime.block_on(first.is_revoked());
+    world.runtime.block_on(first.ends_revoked());
     let second = world.meet(&edge_1);
     let terms = second.terms.clone().expect("terms");
     assert_eq!(reason(&terms, Signal::Metrics, Some("shop.cart")), None);
     assert_eq!(reason(&terms, Signal::Traces, Some("shop.cart")), Some(DeniedReason::Signal));
 
     world.stack.cli(["update", "identity", "edge-1", "-a", "retired"]).ok();
-    world.runtime.block_on(second.is_revoked());
+    world.runtime.block_on(second.ends_revoked());
     let third = world.meet(&edge_1);
     let terms = third.terms.clone().expect("terms");
     assert_eq!(reason(&terms, Signal::Metrics, Some("shop.cart")), Some(DeniedReason::NoRule));
@@ -178,8 +178,8 @@ fn a_change_of_what_may_be_sent_holds_at_once_for_whom_it_concerns() {
     // Without the config everything may be sent, and all who were held to it come back so.
     world.stack.cli(["update", "service", "telemetry", "--configs", ""]).ok();
     world.runtime.block_on(async {
-        third.is_revoked().await;
-        other.is_revoked().await;
+        third.ends_revoked().await;
+        other.ends_revoked().await;
         plain.goes_on().await;
     });
     assert_eq!(world.meet(&edge_1).terms, None);
@@ -194,7 +194,7 @@ fn an_identity_is_called_by_the_name_that_it_has() {
     assert!(before.terms.as_ref().is_some_and(|terms| terms.gateway));
 
     world.stack.cli(["update", "identity", "edge-1", "-n", "edge-9"]).ok();
-    world.runtime.block_on(before.is_revoked());
+    world.runtime.block_on(before.ends_revoked());
     let after = world.meet(&edge);
     let terms = after.terms.expect("terms");
     assert_eq!((after.name.as_str(), &*terms.identity, terms.gateway), ("edge-9", "edge-9", false));

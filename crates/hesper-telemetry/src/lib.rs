@@ -2,8 +2,8 @@
 //!
 //! A batch lives so: a receiver ([`receive`]) reads a request from a stream that it was given ([`net::Incoming`]), knows the
 //! sender ([`auth::Authenticator`], [`net::Peer`]), and hands [`flow::Received`] to the [`flow::Sink`] of its pipelines. That holds it against what
-//! the sender may send ([`quota`]), stamps it, lets
-//! the processors work on it ([`process::Processor`]), and gives it to the queue ([`delivery`]), which answers when it is safe.
+//! the sender may send ([`quota`]), stamps it, lets the processors work on it ([`process::Processor`]), and gives it to the queue
+//! ([`delivery`]), which answers when it is safe.
 //! Behind the queue each destination is served on its own: read, sent by an exporter ([`export::Exporter`]) over a stream
 //! that it asks for ([`net::Connector`]), tried again, acknowledged; and every item is accounted for.
 //!

@@ -6,6 +6,8 @@ use super::{
 };
 use crate::{
     control::{
+        dial::{Dialer, route},
+        issue::{Recipient, issue},
         testing::{config, mesh},
         unix_now,
     },
@@ -14,9 +16,10 @@ use crate::{
 use hesper_model::{
     config::otlp::SenderTerms,
     entity::{Config, Identity, Service},
+    id::IdentityId,
 };
 use hesper_pki::token::GrantClaims;
-use hesper_proto::control::{DialResponse, Hosted, NodeReport, node_report};
+use hesper_proto::control::{DialRequest, DialResponse, Hosted, NodeReport, node_report};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -98,6 +101,25 @@ async fn a_grant_says_what_its_dialer_may_send_and_ends_when_that_changes() {
     let fourth = again(&mut dialer, &mut binder, &third).await;
     let claims = world.claims(&fourth);
     assert_eq!((&*claims.dialer_name, &*claims.otlp.expect("terms").identity), ("renamed", "renamed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terms_decided_before_a_change_are_given_to_nobody() {
+    let world = World::new().await;
+    let (dialer, _binder, _router) = world.hosted().await;
+    let old = world.state.model();
+    let route = {
+        let shared = world.state.control.lock();
+        let identity = old.identity(&IdentityId::new("dialer")).expect("the dialer");
+        let who = Dialer { identity, tag: dialer.tag() };
+        let renewal = DialRequest { terminator_id: world.terminators()[0].clone(), ..ask("s") };
+        route(&old, &shared.sessions, &who, &renewal, &|_| 0, &mut rand::rng()).expect("a route")
+    };
+    let to = Recipient { tag: dialer.tag(), spki_sha256: "key-of-dialer", name: "dialer-name" };
+    world.says(rules("#dialers", "traces")).await;
+    let refused = issue(&world.state, &old, &route, to).expect_err("everything may be sent, said the route");
+    assert_eq!((refused.code, refused.passing), ("TERMS_CHANGED", true), "it is decided again at once");
+    assert_eq!(world.state.control.lock().ledger.len(), 0, "what is not given out is not kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
