@@ -1,6 +1,6 @@
 //! `oidc`: callers with tokens of an OpenID Connect provider.
 
-use crate::section::Section;
+use crate::{remark::Topic, section::Section};
 
 /// Where the token is and who may have issued it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,15 @@ fn provider(s: &Section<'_>) -> OidcProvider {
     if provider.audience.is_empty() && !provider.ignore_audience {
         let next = "write who tokens must be for, or ignore_audience: true to take tokens for anybody";
         s.fault(s.place_of("audience"), format!("{} has no audience", s.what), next);
+    }
+    if provider.public_keys_file.is_none() && provider.issuer_url.starts_with("http://") {
+        let reason = format!("{} fetches keys without TLS: whoever is between can let anybody in", s.what);
+        s.remark(
+            Topic::Insecure,
+            "issuer_url",
+            reason,
+            "write https://, or give the keys with public_keys_file",
+        );
     }
     provider
 }

@@ -220,3 +220,19 @@ fn a_server_that_is_not_checked_is_told() {
     let told = remarks("exporters: {otlp: {endpoint: 'a:1', tls: {insecure_skip_verify: true}}}");
     assert!(told[0].contains("the server's certificate is not checked"), "{told:#?}");
 }
+
+#[test]
+fn keys_of_a_provider_without_tls_are_told() {
+    let insecure = |settings: &str| {
+        let told = all(&format!("extensions: {{oidc: {{audience: a, {settings}}}}}"));
+        told.into_iter()
+            .filter(|(topic, _)| *topic == Topic::Insecure)
+            .map(|(_, text)| text)
+            .collect::<Vec<_>>()
+    };
+    let told = insecure("issuer_url: 'http://keycloak:8080/realms/x'");
+    assert!(told.len() == 1 && told[0].contains("without TLS"), "{told:#?}");
+    for fine in ["issuer_url: 'https://i'", "issuer_url: 'http://i', public_keys_file: /keys.json"] {
+        assert_eq!(insecure(fine), [""; 0], "{fine}");
+    }
+}
