@@ -18,6 +18,7 @@ mod verifier;
 
 pub use claims::{Claims, EnrollmentClaims, GrantClaims, PassClaims, SessionClaims};
 pub use hesper_model::entity::EnrollmentMethod;
+pub use provider::install as install_cryptography;
 pub use signer::{Signer, SignerError};
 pub use verifier::{Verifier, read_enrollment};
 
