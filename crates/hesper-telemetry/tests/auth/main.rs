@@ -3,6 +3,7 @@
 mod basic;
 mod bearer;
 mod client;
+mod oidc;
 
 use hesper_collector_config::{Component, Config, Extension, Id, load};
 use hesper_otlp::Refusal;

@@ -1,7 +1,8 @@
-//! Authenticators of receivers: `basicauth`, `bearertokenauth`.
+//! Authenticators of receivers: `basicauth`, `bearertokenauth`, `oidc`.
 
 mod basic;
 mod bearer;
+mod oidc;
 
 use super::{AuthError, Authenticator};
 use hesper_collector_config::{Extension, extensions::BasicAuth};
@@ -28,6 +29,7 @@ pub fn build(extension: &Extension, raw: Raw) -> Result<Arc<dyn Authenticator>, 
     Ok(match extension {
         Extension::BasicAuth(BasicAuth::Server(settings)) => Arc::new(basic::Basic::new(settings, raw)?),
         Extension::BearerTokenAuth(settings) => Arc::new(bearer::Bearer::new(settings)?),
+        Extension::Oidc(settings) => Arc::new(oidc::Oidc::new(settings, raw)?),
         _ => return Err(AuthError("this extension does not check callers".into())),
     })
 }
