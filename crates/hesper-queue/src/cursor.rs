@@ -51,6 +51,13 @@ impl Cursor {
         seq < self.low || self.beyond.contains(seq)
     }
 
+    /// Every number that is acknowledged.
+    pub(crate) fn acknowledged(&self) -> Ranges {
+        let mut all = self.beyond.clone();
+        all.add(0..self.low);
+        all
+    }
+
     /// How many of these are not acknowledged.
     pub(crate) fn missing(&self, range: Range<u64>) -> u64 {
         let open = range.start.max(self.low)..range.end;

@@ -1,7 +1,7 @@
 //! What a log tells its owner while it runs.
 
 use bytes::Bytes;
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 /// Is called with every event, from the threads of the log: it should be quick, and must not wait for the log.
 pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
@@ -47,6 +47,9 @@ pub enum Event<'a> {
         count: u64,
         /// Which; none when they are damaged, since nobody knows what they were.
         records: &'a [DroppedRecord],
+        /// The numbers among which they are: what the destination has not acknowledged of these by now is lost to it, if
+        /// they are damaged.
+        among: Range<u64>,
     },
     /// A damaged place was found in a segment; once for each, whoever found it.
     Damaged {

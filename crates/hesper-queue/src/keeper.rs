@@ -233,6 +233,7 @@ impl Writer {
                     reason,
                     count: damaged,
                     records: &[],
+                    among: place.base..place.limit,
                 });
             }
         }
@@ -325,7 +326,8 @@ impl Loser {
         if !records.is_empty() {
             let count = records.len() as u64;
             self.told += count;
-            writer.shared.tell(&Event::Dropped { destination, reason, count, records: &records });
+            let among = records[0].seq..records[records.len() - 1].seq + 1;
+            writer.shared.tell(&Event::Dropped { destination, reason, count, records: &records, among });
         }
     }
 }

@@ -65,6 +65,7 @@ pub use error::{AppendError, DestinationError, OpenError, ReadError};
 pub use event::{DropReason, DroppedRecord, Event, Observer};
 pub use log::{Appender, Log, Pending};
 pub use options::{Options, WhenFull};
+pub use ranges::Ranges;
 pub use reader::{Acker, Reader};
 pub use recovery::Recovery;
 pub use shared::{Begin, Clock};

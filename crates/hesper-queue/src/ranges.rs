@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-/// Disjoint ranges that do not touch, by their first number.
+/// A set of numbers, kept as disjoint ranges that do not touch, by their first number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges(BTreeMap<u64, u64>);
+pub struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
     /// Adds a range; how many of its numbers are new.
-    pub(crate) fn add(&mut self, range: Range<u64>) -> u64 {
+    pub fn add(&mut self, range: Range<u64>) -> u64 {
         if range.is_empty() {
             return 0;
         }
@@ -25,7 +25,7 @@ impl Ranges {
     }
 
     /// How many numbers of `range` are in the set.
-    pub(crate) fn count(&self, range: Range<u64>) -> u64 {
+    pub fn count(&self, range: Range<u64>) -> u64 {
         if range.is_empty() {
             return 0;
         }
@@ -35,12 +35,13 @@ impl Ranges {
         before + self.0.range(range.clone()).map(overlap).sum::<u64>()
     }
 
-    pub(crate) fn contains(&self, number: u64) -> bool {
+    /// Whether it has the number.
+    pub fn contains(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, to)| *to > number)
     }
 
     /// Removes everything below `low`, and what touches it; the lowest number that is then not in the set.
-    pub(crate) fn settle(&mut self, low: u64) -> u64 {
+    pub fn settle(&mut self, low: u64) -> u64 {
         let mut low = low;
         while let Some(first) = self.0.first_entry().filter(|first| *first.key() <= low) {
             low = low.max(first.remove());
@@ -49,12 +50,50 @@ impl Ranges {
     }
 
     /// Past the highest number.
-    pub(crate) fn end(&self) -> Option<u64> {
+    pub fn end(&self) -> Option<u64> {
         self.0.last_key_value().map(|(_, to)| *to)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+    /// The ranges, the lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.0.iter().map(|(from, to)| *from..*to)
+    }
+
+    /// How many ranges it has: what it takes to keep it.
+    pub fn ranges(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Removes the lowest range.
+    pub fn pop_first(&mut self) -> Option<Range<u64>> {
+        self.0.pop_first().map(|(from, to)| from..to)
+    }
+
+    /// Removes every number from `end` on.
+    pub fn truncate(&mut self, end: u64) {
+        self.0.split_off(&end);
+        if let Some(mut last) = self.0.last_entry().filter(|last| *last.get() > end) {
+            *last.get_mut() = end;
+        }
+    }
+
+    /// The numbers of `range` that are not in the set.
+    pub fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let (mut gaps, mut from) = (Vec::new(), range.start);
+        if range.is_empty() {
+            return gaps;
+        }
+        let before = self.0.range(..range.start).next_back();
+        for (start, end) in before.into_iter().chain(self.0.range(range.clone())) {
+            if *start > from {
+                gaps.push(from..*start);
+            }
+            from = from.max(*end);
+        }
+        if from < range.end {
+            gaps.push(from..range.end);
+        }
+        gaps
     }
 }
 
@@ -78,10 +117,18 @@ mod tests {
                 prop_assert_eq!(ranges.add(from..from + len), (model.len() - before) as u64);
             }
             let query = query.0..query.0 + query.1;
-            prop_assert_eq!(ranges.count(query.clone()), query.filter(|n| model.contains(n)).count() as u64);
+            prop_assert_eq!(ranges.count(query.clone()), query.clone().filter(|n| model.contains(n)).count() as u64);
             prop_assert!((0..70).all(|n| ranges.contains(n) == model.contains(&n)));
             prop_assert_eq!(ranges.end(), model.last().map(|n| n + 1));
             let all: Vec<_> = ranges.iter().collect();
+            prop_assert_eq!(ranges.ranges(), all.len());
+            let gaps: Vec<_> = ranges.gaps(query.clone()).into_iter().flatten().collect();
+            prop_assert_eq!(gaps, query.clone().filter(|n| !model.contains(n)).collect::<Vec<_>>());
+            let mut cut = ranges.clone();
+            cut.truncate(low);
+            prop_assert!((0..70).all(|n| cut.contains(n) == (n < low && model.contains(&n))));
+            prop_assert_eq!(cut.pop_first(), all.first().map(|first| first.start..first.end.min(low))
+                .filter(|first| !first.is_empty()));
             prop_assert!(all.windows(2).all(|pair| pair[0].end < pair[1].start), "they touch: {:?}", all);
 
             let settled = ranges.settle(low);

@@ -1,7 +1,7 @@
 //! One destination's view of the log.
 
 use crate::{
-    ReadError, Record,
+    Ranges, ReadError, Record,
     disk::DiskFile,
     error::is_medium_error,
     recovery::read_header,
@@ -10,7 +10,7 @@ use crate::{
     state::Place,
     walk::{CHUNK, Extent, Step, Walk},
 };
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 use tokio::sync::{oneshot, watch};
 
 /// Reads of the same place that fail before it is taken for damaged.
@@ -64,7 +64,12 @@ impl Acker {
     ///
     /// On disk after [`crate::Options::save_every`] or [`crate::Options::save_acks`]; what a crash undoes is delivered again.
     pub fn ack(&self, seq: u64) -> bool {
-        self.shared.ack(&self.name, seq)
+        self.shared.ack(&self.name, seq..seq.saturating_add(1)) > 0
+    }
+
+    /// Acknowledges all of these that there are, as [`Acker::ack`] does each; how many of them that was news for.
+    pub fn ack_range(&self, range: Range<u64>) -> u64 {
+        self.shared.ack(&self.name, range)
     }
 }
 
@@ -93,7 +98,17 @@ impl Reader {
 
     /// As [`Acker::ack`].
     pub fn ack(&self, seq: u64) -> bool {
-        self.shared.ack(&self.name, seq)
+        self.shared.ack(&self.name, seq..seq.saturating_add(1)) > 0
+    }
+
+    /// The numbers that the destination has acknowledged, lost, or never had to get since it began after them.
+    pub fn acknowledged(&self) -> Ranges {
+        let state = self.shared.state();
+        state
+            .destinations
+            .get(&*self.name)
+            .map(|destination| destination.cursor.acknowledged())
+            .unwrap_or_default()
     }
 
     /// Begins again with the lowest record that is not acknowledged.
@@ -121,8 +136,11 @@ impl Reader {
         }
     }
 
-    /// What there is now; nothing when the reader has come to the end.
-    pub(crate) async fn read(&mut self, max_bytes: usize) -> Result<Vec<Record>, ReadError> {
+    /// As [`Reader::next`], but does not wait: nothing when the reader has come to the end.
+    ///
+    /// # Errors
+    /// As [`Reader::next`].
+    pub async fn read(&mut self, max_bytes: usize) -> Result<Vec<Record>, ReadError> {
         let reading = match self.reading.take() {
             Some(reading) => reading,
             None => self.begin_read(max_bytes)?,

@@ -107,12 +107,12 @@ impl Shared {
         self.tell(&Event::Fault { doing, file, error });
     }
 
-    /// Acknowledges a record; whether that is news.
-    pub(crate) fn ack(&self, name: &str, seq: u64) -> bool {
+    /// Acknowledges records; how many of them that is news for.
+    pub(crate) fn ack(&self, name: &str, range: Range<u64>) -> u64 {
         let (news, wakes) = {
             let mut state = self.state();
-            let news = state.ack(name, seq);
-            (news, news && state.wakes(self.options.save_acks))
+            let news = state.ack(name, range);
+            (news, news > 0 && state.wakes(self.options.save_acks))
         };
         self.wake(wakes);
         news
@@ -121,6 +121,7 @@ impl Shared {
     /// A reader has found a damaged place, or records missing.
     pub(crate) fn damaged(&self, name: &str, base: u64, offset: u64, bytes: u64, lost: Range<u64>) {
         let records = lost.end - lost.start;
+        let among = lost.clone();
         let (count, file, wakes) = {
             let mut state = self.state();
             let count = state.lose(name, lost);
@@ -132,7 +133,7 @@ impl Shared {
         }
         if count > 0 {
             let reason = DropReason::Damaged;
-            self.tell(&Event::Dropped { destination: name, reason, count, records: &[] });
+            self.tell(&Event::Dropped { destination: name, reason, count, records: &[], among });
         }
     }
 

@@ -174,16 +174,13 @@ impl State {
         }
     }
 
-    /// Acknowledges a record for a destination; whether that is news.
-    pub(crate) fn ack(&mut self, name: &str, seq: u64) -> bool {
-        if seq >= self.next {
-            return false;
-        }
-        let Some(destination) = self.destinations.get_mut(name) else { return false };
-        let news = destination.cursor.ack(seq..seq + 1);
+    /// Acknowledges records for a destination; how many of them that is news for.
+    pub(crate) fn ack(&mut self, name: &str, range: Range<u64>) -> u64 {
+        let Some(destination) = self.destinations.get_mut(name) else { return 0 };
+        let news = destination.cursor.ack(range.start..range.end.min(self.next));
         destination.unsaved += news;
         destination.acknowledged += news;
-        news > 0
+        news
     }
 
     /// Whether the writer is to be woken: there is something to save that it does not know of, or it is urgent by now.

@@ -94,7 +94,7 @@ impl World {
 impl From<&Event<'_>> for Told {
     fn from(event: &Event<'_>) -> Self {
         match event {
-            Event::Dropped { destination, reason, count, records } => Self::Dropped {
+            Event::Dropped { destination, reason, count, records, .. } => Self::Dropped {
                 destination: (*destination).to_owned(),
                 reason: *reason,
                 count: *count,

@@ -187,3 +187,20 @@ async fn cursors_are_saved_without_being_asked() {
     let (log, _) = world.open();
     assert_eq!(log.stats().destinations["a"].lowest, 10, "on disk before the segments went");
 }
+
+#[test]
+fn many_are_acknowledged_at_once() {
+    let world = World::new(small());
+    block_on(async {
+        let (log, _) = world.open();
+        let mut reader = log.reader("a", Begin::Oldest).await.expect("reader");
+        world.append(&log, (1..=9).map(payload)).await;
+        let acker = reader.acker();
+        assert_eq!(acker.ack_range(0..3), 2, "1 and 2");
+        assert_eq!(acker.ack_range(5..7), 2);
+        assert_eq!(acker.ack_range(6..100), 3, "7, 8 and 9: there are no others");
+        assert_eq!(acker.ack_range(50..60), 0, "there are none");
+        assert_eq!(reader.acknowledged().iter().collect::<Vec<_>>(), [0..3, 5..10]);
+        assert_eq!(seqs(&drain(&mut reader).await), [3, 4]);
+    });
+}
