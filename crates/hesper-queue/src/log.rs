@@ -157,6 +157,15 @@ impl Appender {
     /// # Errors
     /// [`AppendError::TooLarge`], [`AppendError::Io`] and [`AppendError::Closed`].
     pub async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
+        self.submit(entry).await?.await
+    }
+
+    /// As [`Appender::append`], but waits for room only: the record is on disk when what this returns says so. Dropped before it ends,
+    /// nothing was appended.
+    ///
+    /// # Errors
+    /// [`AppendError::TooLarge`] and [`AppendError::Closed`].
+    pub async fn submit(&self, entry: Entry) -> Result<Pending, AppendError> {
         let size = size_of(&entry);
         loop {
             let mut freed = pin!(self.shared.room_freed.notified());
@@ -168,7 +177,7 @@ impl Appender {
                 Err(error) => return Err(error),
             }
         }
-        self.send(entry, size)?.await
+        self.send(entry, size)
     }
 
     /// Appends a record if there is room now. To be awaited: the record counts as stored when that says so.
