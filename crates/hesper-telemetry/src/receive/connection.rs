@@ -4,7 +4,7 @@ use super::{
     body::{Answer, Arriving},
     service::{self, Core},
     stream::{self, Version},
-    watch::{Activity, Rules, Verdict, Why, judge},
+    watch::{Activity, Life, Next, Rules},
 };
 use crate::net::{Arrival, Peer};
 use http::{Request, Response};
@@ -36,8 +36,6 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 /// Requests that a peer reset before we took them, and those that we reset for its errors: more ends the connection (CVE-2023-44487, RUSTSEC-2024-0003).
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
-/// How long a connection without requests has to say good-bye when it is to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How connections of a server are treated.
 #[derive(Clone, Debug)]
@@ -160,14 +158,11 @@ async fn drive<C>(
     C: GracefulConnection,
     C::Error: fmt::Display,
 {
-    let rules = rules(settings, version);
+    let mut life = Life { rules: rules(settings, version), age_grace: settings.age_grace, ending: None };
     let mut connection = pin!(connection);
     let mut stopped = pin!(stop.cancelled());
     let mut timer = pin!(sleep_until(Instant::now()));
-    let mut armed = true;
-    let mut stopping = false;
-    // Since a connection is to end: when, whatever it does.
-    let mut ends: Option<Option<Instant>> = None;
+    let (mut armed, mut stopping) = (true, false);
     loop {
         tokio::select! {
             biased;
@@ -185,36 +180,20 @@ async fn drive<C>(
             () = activity.changed.notified() => {}
             () = &mut timer, if armed => {}
         }
-        let seen = activity.seen();
-        let until = match (judge(&rules, &seen, activity.now()), ends) {
-            (Verdict::Cut(why), _) => {
+        let (drain, look) = match life.look(&activity.seen(), activity.now()) {
+            Next::Cut(why) => {
                 debug!(%from, ?why, "a connection is cut");
                 return;
             }
-            (_, Some(ends)) => {
-                if !timer.is_elapsed() {
-                    continue;
-                }
-                if seen.busy == 0 || ends.is_some_and(|ends| ends <= Instant::now()) {
-                    debug!(%from, "a connection did not end in time");
-                    return;
-                }
-                let again = Instant::now() + GRACE;
-                Some(ends.map_or(again, |ends| ends.min(again)))
-            }
-            (Verdict::Drain(why), None) => {
-                connection.as_mut().graceful_shutdown();
-                let now = Instant::now();
-                let grace = if why == Why::Old { settings.age_grace } else { None };
-                let end = grace.map(|grace| now + grace);
-                ends = Some(end);
-                Some(end.map_or(now + GRACE, |end| end.min(now + GRACE)))
-            }
-            (Verdict::Keep(until), None) => until.map(|until| activity.at(until).into()),
+            Next::Drain(look) => (true, Some(look)),
+            Next::Look(look) => (false, look),
         };
-        armed = until.is_some();
-        if let Some(until) = until {
-            timer.as_mut().reset(until);
+        if drain {
+            connection.as_mut().graceful_shutdown();
+        }
+        armed = look.is_some();
+        if let Some(look) = look {
+            timer.as_mut().reset(activity.at(look).into());
         }
     }
 }

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 
 /// From so many requests that were given up, a connection must finish at least as many, or it is cut (rapid reset, CVE-2023-44487).
 const GIVEN_UP: u32 = 512;
+/// How long a connection without requests has to say good-bye when it is to end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How long what may last. `None`: for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,51 @@ pub(crate) enum Why {
     Old,
     Single,
     GivesUp,
+    /// It was told to end, and did not.
+    Stays,
+}
+
+/// A connection that is looked at from time to time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    pub(crate) rules: Rules,
+    /// How long requests may take when the connection is too old. `None`: as long as they like.
+    pub(crate) age_grace: Option<Duration>,
+    /// It has been told to end: when it is without requests, and in any case.
+    pub(crate) ending: Option<(Duration, Option<Duration>)>,
+}
+
+/// What is to be done, and when to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Look(Option<Duration>),
+    /// Tell it to end.
+    Drain(Duration),
+    Cut(Why),
+}
+
+impl Life {
+    /// Looks.
+    pub(crate) fn look(&mut self, seen: &Seen, now: Duration) -> Next {
+        match (judge(&self.rules, seen, now), self.ending) {
+            (Verdict::Cut(why), _) => Next::Cut(why),
+            (_, Some((soft, hard))) => {
+                let over = hard.is_some_and(|hard| hard <= now) || (soft <= now && seen.busy == 0);
+                if over {
+                    return Next::Cut(Why::Stays);
+                }
+                let soft = if soft <= now { now + GRACE } else { soft };
+                Next::Look(Some(hard.map_or(soft, |hard| hard.min(soft))))
+            }
+            (Verdict::Drain(why), None) => {
+                let hard = self.age_grace.filter(|_| why == Why::Old).map(|grace| now.saturating_add(grace));
+                let soft = now + GRACE;
+                self.ending = Some((soft, hard));
+                Next::Drain(hard.map_or(soft, |hard| hard.min(soft)))
+            }
+            (Verdict::Keep(until), None) => Next::Look(until),
+        }
+    }
 }
 
 /// The rule.
@@ -225,6 +272,26 @@ mod tests {
         assert_eq!(judge(&Rules::default(), &idle, s(1 << 40)), Verdict::Keep(None));
         let single = Rules { single: true, ..RULES };
         assert_eq!(judge(&single, &busy, s(13)), Verdict::Drain(Why::Single));
+    }
+
+    #[test]
+    fn what_is_to_end_may_finish_its_requests_within_the_grace() {
+        let (busy, free) = (Seen { busy: 1, ..Seen::default() }, Seen::default());
+        let life = |age_grace| Life {
+            rules: Rules { age: Some(s(100)), ..Rules::default() },
+            age_grace,
+            ending: None,
+        };
+        let mut patient = life(None);
+        assert_eq!(patient.look(&busy, s(1)), Next::Look(Some(s(100))));
+        assert_eq!(patient.look(&busy, s(100)), Next::Drain(s(110)));
+        assert_eq!(patient.look(&free, s(105)), Next::Look(Some(s(110))), "it may say good-bye");
+        assert_eq!(patient.look(&busy, s(110)), Next::Look(Some(s(120))), "requests take what they take");
+        assert_eq!(patient.look(&free, s(120)), Next::Cut(Why::Stays));
+        let mut strict = life(Some(s(15)));
+        assert_eq!(strict.look(&busy, s(100)), Next::Drain(s(110)));
+        assert_eq!(strict.look(&busy, s(110)), Next::Look(Some(s(115))));
+        assert_eq!(strict.look(&busy, s(115)), Next::Cut(Why::Stays));
     }
 
     #[test]
