@@ -40,8 +40,6 @@ pub struct K8sAttributes {
     pub wait_for_metadata: bool,
     /// How long to wait for that (10 s).
     pub wait_for_metadata_timeout: Duration,
-    /// How often all pods are read again (5 min).
-    pub watch_sync_period: Duration,
     /// Stop outside Kubernetes?
     pub strict: bool,
 }
@@ -214,10 +212,11 @@ pub(crate) fn read(s: &Section<'_>) -> K8sAttributes {
             .map_or_else(default_exclude, |pods| pods.into_iter().flatten().collect()),
         wait_for_metadata: s.flag("wait_for_metadata", false),
         wait_for_metadata_timeout: s.duration("wait_for_metadata_timeout", Duration::from_secs(10)),
-        watch_sync_period: s.duration("watch_sync_period", Duration::from_secs(300)),
         strict: s.flag("strict", false),
     };
     s.section("extract", |s| extract(s, &mut found));
+    s.duration("watch_sync_period", Duration::ZERO);
+    s.idle("watch_sync_period", "the watch itself keeps what is known up to date");
     found
 }
 
@@ -237,6 +236,10 @@ fn extract(s: &Section<'_>, found: &mut K8sAttributes) {
             .into_iter()
             .map(str::to_owned)
             .collect();
+        if found.metadata.iter().any(|name| name == "k8s.cluster.name") {
+            let reason = "k8s.cluster.name is never set: Kubernetes does not know what its cluster is called";
+            s.remark(Topic::NoEffect, "metadata", reason, "set it by a processor resource");
+        }
     }
     found.labels = s.sections("labels", rule);
     found.annotations = s.sections("annotations", rule);

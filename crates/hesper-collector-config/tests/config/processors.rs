@@ -272,7 +272,6 @@ fn default_k8s() -> K8sAttributes {
         exclude: vec![pattern("jaeger-agent"), pattern("jaeger-collector")],
         wait_for_metadata: false,
         wait_for_metadata_timeout: Duration::from_secs(10),
-        watch_sync_period: Duration::from_secs(300),
         strict: false,
     }
 }
@@ -328,7 +327,6 @@ fn pods() {
         exclude: vec![pattern("x.*")],
         wait_for_metadata: true,
         wait_for_metadata_timeout: Duration::from_secs(1),
-        watch_sync_period: Duration::from_secs(2),
         strict: true,
     };
     assert_eq!(k8s(body), expected);

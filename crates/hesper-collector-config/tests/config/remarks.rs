@@ -236,3 +236,16 @@ fn keys_of_a_provider_without_tls_are_told() {
         assert_eq!(insecure(fine), [""; 0], "{fine}");
     }
 }
+
+#[test]
+fn what_kubernetes_attributes_cannot_do_is_told() {
+    let told = remarks(
+        "processors: {k8sattributes: {watch_sync_period: 1m, extract: {metadata: [k8s.cluster.name]}}}",
+    );
+    assert_eq!(told.len(), 2, "{told:#?}");
+    for reason in
+        ["watch_sync_period of processor 'k8sattributes' has no effect here", "k8s.cluster.name is never set"]
+    {
+        assert!(told.iter().any(|remark| remark.contains(reason)), "{told:#?}");
+    }
+}
