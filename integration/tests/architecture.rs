@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-proto", 1),
     ("hesper-queue", 1),
     ("hesper-client", 2),
+    ("hesper-kubernetes", 2),
     ("hesper-manifest", 2),
     ("hesper-sdk", 2),
     ("hesper-store", 2),
@@ -45,6 +46,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Arrows inside a layer, each with its reason.
 const SAME_LAYER: &[(&str, &str, &str)] = &[
     ("hesper-collector-config", "hesper-otlp", "a pipeline is named by the signal that it carries"),
+    ("hesper-kubernetes", "hesper-telemetry", "its processor is one of a pipeline like the others"),
     ("hesper-overlay", "hesper-pki", "peers prove their identity in the QUIC handshake"),
     ("hesper-overlay", "hesper-proto", "the messages of attach and streams"),
     (
