@@ -2,45 +2,77 @@
 
 use futures::{FutureExt, future::BoxFuture};
 use hesper_collector_config::Endpoint;
-use hesper_sdk::{BindOptions, Context, DialOptions, Listener};
+use hesper_sdk::{BindError, BindOptions, Context, DialOptions, Listener};
 use hesper_telemetry::{
     net::{Arrival, BoxIo, Connector, Incoming, MeshPeer, Peer},
     origin::Sender,
 };
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
-/// A bound service: nothing listens on the network under the mesh.
+/// After a bind that failed.
+const REBIND: Duration = Duration::from_secs(5);
+
+/// A bound service: nothing listens on the network under the mesh. While no controller answers, it goes on trying to bind.
 pub struct MeshIncoming {
-    listener: Listener,
+    ctx: Context,
+    service: String,
+    options: BindOptions,
+    listener: Option<Listener>,
 }
 
 impl MeshIncoming {
     /// Binds a service; with an instance, as that one.
     ///
     /// # Errors
-    /// The mesh does not let this identity bind it; the text says why.
+    /// The mesh does not let this identity bind it; the text says why. That nobody can be asked is none: it is bound later.
     pub async fn bind(ctx: &Context, service: &str, instance: Option<&str>) -> io::Result<Self> {
         let options = BindOptions { instance: instance.map(str::to_owned), ..BindOptions::default() };
-        let bound = ctx.bind_with(service, options).await;
-        let listener = bound
-            .map_err(|error| io::Error::other(format!("cannot bind hesper://{service}: {}", told(&error))))?;
-        Ok(Self { listener })
+        let listener = match ctx.bind_with(service, options.clone()).await {
+            Ok(listener) => Some(listener),
+            Err(error @ BindError::Unavailable { .. }) => {
+                tracing::warn!(service, reason = told(&error), "not bound yet; trying on");
+                None
+            }
+            Err(error) => {
+                let reason = format!("cannot bind hesper://{service}: {}", told(&error));
+                return Err(io::Error::other(reason));
+            }
+        };
+        Ok(Self { ctx: ctx.clone(), service: service.to_owned(), options, listener })
+    }
+
+    /// The listener; none when the identity has left the mesh.
+    async fn listener(&mut self) -> Option<&mut Listener> {
+        while self.listener.is_none() {
+            match self.ctx.bind_with(&self.service, self.options.clone()).await {
+                Ok(listener) => {
+                    tracing::info!(service = self.service, "bound");
+                    self.listener = Some(listener);
+                }
+                Err(BindError::Shutdown) => return None,
+                Err(error) => {
+                    tracing::warn!(service = self.service, reason = told(&error), "not bound yet; trying on");
+                    tokio::time::sleep(REBIND).await;
+                }
+            }
+        }
+        self.listener.as_mut()
     }
 }
 
 impl Incoming for MeshIncoming {
     fn next(&mut self) -> BoxFuture<'_, Option<Arrival>> {
         async {
-            let incoming = self.listener.accept().await.ok()?;
-            let sender =
-                Sender { id: incoming.dialer_id().to_owned(), name: incoming.dialer_id().to_owned() };
-            let peer = MeshPeer { sender: sender.clone(), terms: Arc::default() };
+            let incoming = self.listener().await?.accept().await.ok()?;
+            let (id, name) = (incoming.dialer_id().to_owned(), incoming.dialer_name().to_owned());
+            let terms = incoming.sender_terms().unwrap_or_default();
+            let from = format!("identity {name}");
             let ready = async move {
                 let stream = incoming.into_stream().await?;
-                let peer = Peer { mesh: Some(peer), ..Peer::default() };
-                Ok((Box::new(stream) as BoxIo, peer))
+                let mesh = MeshPeer { sender: Sender { id, name }, terms };
+                Ok((Box::new(stream) as BoxIo, Peer { mesh: Some(mesh), ..Peer::default() }))
             };
-            Some(Arrival { from: format!("identity {}", sender.name), ready: ready.boxed() })
+            Some(Arrival { from, ready: ready.boxed() })
         }
         .boxed()
     }

@@ -33,6 +33,8 @@ pub enum Kind {
     Attach,
     /// A certificate was renewed.
     Renew,
+    /// Telemetry was sent to a gateway.
+    Send,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Bind => "bind",
             Kind::Attach => "attach",
             Kind::Renew => "renew",
+            Kind::Send => "send",
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `hesper`: controller, router, tunneler and command line in one binary.
+//! `hesper`: controller, router, tunneler, collector and command line in one binary.
 //!
 //! - [`cli`]: what was typed. One file per group of commands; clap refuses the rest with exit code 2.
 //! - [`edge`]: what the management commands ask of the controller, and how its answers are shown.
 //! - [`api_client`], [`first_contact`], [`config_store`]: HTTPS, whom to trust, who is logged in.
 //! - [`enrollment_file`]: from a token file to an identity file.
 //! - [`demo`]: all of it in one process, each claim tried out.
-//! - [`serve`], [`tunnel`]: the long-lived roles: controller, router, quickstart; the tunneler.
+//! - [`serve`], [`tunnel`], [`collect`]: the long-lived roles: controller, router, quickstart; the tunneler; the collector.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -13,6 +13,7 @@
 
 mod api_client;
 mod cli;
+mod collect;
 mod config_store;
 mod demo;
 mod edge;

@@ -119,7 +119,8 @@ async fn until_asked(
     Ok(())
 }
 
-async fn announce(ctx: &Context, told: &str) {
+/// Tells that it works, once controller and router are reached.
+pub(crate) async fn announce(ctx: &Context, told: &str) {
     while let Err(missing) = ctx.ready(PATIENCE).await {
         tracing::warn!("{:#}", anyhow::Error::new(missing));
     }
@@ -131,7 +132,7 @@ async fn announce(ctx: &Context, told: &str) {
 
 impl Who {
     /// The identity on the mesh, enrolled now if it is the first time.
-    async fn context(&self) -> Result<Context> {
+    pub(crate) async fn context(&self) -> Result<Context> {
         if !exists(&self.identity)? {
             self.enroll().await?;
         }

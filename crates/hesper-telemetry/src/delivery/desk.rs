@@ -2,7 +2,7 @@
 
 use super::{
     files,
-    ledger::{Book, DropReason, Entry},
+    ledger::{Book, DropReason, Entry, Row},
 };
 use crate::origin::RecordHeader;
 use hesper_queue::{Disk, Event, Ranges};
@@ -30,6 +30,13 @@ pub(crate) struct Desk {
     written: Mutex<u64>,
     /// Told when there is something to write down.
     pub(crate) changed: Notify,
+}
+
+/// Reads a ledger beside a log, whoever has that open. `None`: there is none.
+pub(crate) fn read(disk: &dyn Disk) -> io::Result<Option<Vec<Row>>> {
+    let Some(file) = files::read(disk, FILE, FILE_MAX)? else { return Ok(None) };
+    let book = Book::decode(&file).ok_or_else(|| io::Error::other("it is damaged"))?;
+    Ok(Some(book.rows()))
 }
 
 /// What was written down.

@@ -43,3 +43,4 @@ pub use error::OpenError;
 pub use ledger::{DropReason, Party, Row};
 pub use pipeline::{Delivery, Left};
 pub use plan::{Destination, Merge, Plan, Storage};
+pub use store::read_ledger;

@@ -6,8 +6,8 @@
 
 use super::{
     OpenError,
-    desk::{Desk, LEDGER, Saved},
-    ledger::Entry,
+    desk::{self, Desk, LEDGER, Saved},
+    ledger::{Entry, Row},
     numbers::QueueIds,
     plan::Storage,
     source::DiskSource,
@@ -357,6 +357,20 @@ pub(crate) fn escaped(pipeline: &str) -> PathBuf {
         if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
     };
     pipeline.bytes().map(escape).collect::<String>().into()
+}
+
+/// The ledger of a pipeline below the directory of a `file_storage`, as it was written down last; a pipeline at work does so within
+/// seconds. `None`: there is none. Needs nobody's leave: files are replaced as a whole.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_ledger(directory: &Path, pipeline: &str) -> io::Result<Option<Vec<Row>>> {
+    let path = directory.join(escaped(pipeline));
+    // Opening would make it.
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    desk::read(&hesper_queue::Directory::new(&path)?)
 }
 
 /// Opens a directory of the file system, which is made when that was asked for.

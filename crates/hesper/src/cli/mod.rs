@@ -4,6 +4,7 @@
 
 mod advisor;
 mod authority;
+mod collect;
 mod completion;
 mod config;
 mod create;
@@ -81,6 +82,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: tunnel::TunnelCommand,
     },
+    /// Receive, process, keep and send telemetry, over the mesh and beside it
+    Collect(Box<collect::CollectArgs>),
     /// Try the whole of it in one process: enroll, bind, dial, scrape, refuse
     Demo,
     /// Print a completion script for a shell
@@ -183,6 +186,7 @@ impl Cli {
                 args.run().await
             }
             Command::Tunnel { command } => command.run().await,
+            Command::Collect(args) => args.run().await,
             Command::Demo => crate::demo::run().await,
             Command::Completion(args) => args.run(),
         }
@@ -191,8 +195,9 @@ impl Cli {
 
 impl Command {
     /// Roles tell what happens; commands, and quickstart with its banner, only what went wrong.
-    const fn log_base(&self) -> Base {
+    fn log_base(&self) -> Base {
         match self {
+            Self::Collect(args) => args.log_base(),
             Self::Controller { command: serve::ControllerCommand::Run(_) }
             | Self::Router { command: serve::RouterCommand::Run(_) }
             | Self::Tunnel { .. } => Base::Role,

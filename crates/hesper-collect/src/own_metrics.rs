@@ -1,0 +1,106 @@
+//! The collector's own metrics: where they are served, and what they are taken from.
+
+use crate::{
+    accounts::{Account, LEDGER_PATH},
+    counted::Counted,
+    listen::{Served, listen},
+    numbers::Numbers,
+    spread::Pipeline,
+};
+use arc_swap::ArcSwap;
+use axum::{Json, routing::get};
+use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings};
+use hesper_observe::metrics::{self, Registry, Sample};
+use hesper_sdk::Context;
+use std::sync::Arc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// See the module.
+pub(crate) struct OwnMetrics {
+    registry: Registry,
+    sources: Arc<ArcSwap<Sources>>,
+    serving: Option<Serving>,
+}
+
+struct Serving {
+    endpoint: Endpoint,
+    address: String,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// What runs.
+#[derive(Default)]
+struct Sources {
+    receivers: Vec<(String, Arc<Counted>)>,
+    pipelines: Vec<Arc<Pipeline>>,
+}
+
+impl OwnMetrics {
+    pub(crate) fn new(registry: Registry) -> Self {
+        let sources = Arc::<ArcSwap<Sources>>::default();
+        let shown = sources.clone();
+        registry.sampled(move || shown.load().samples());
+        Self { registry, sources, serving: None }
+    }
+
+    /// Shows what these count from now on.
+    pub(crate) fn show(&self, receivers: Vec<(String, Arc<Counted>)>, pipelines: Vec<Arc<Pipeline>>) {
+        self.sources.store(Arc::new(Sources { receivers, pipelines }));
+    }
+
+    /// Serves them where the settings say. A port that is taken is no reason not to collect: it is told.
+    pub(crate) async fn serve(&mut self, settings: &Settings, ctx: Option<&Context>) {
+        let endpoint = settings.endpoint.as_ref().filter(|_| settings.level != MetricsLevel::None);
+        if self.serving.as_ref().map(|serving| &serving.endpoint) == endpoint {
+            return;
+        }
+        self.serving = None;
+        let Some(endpoint) = endpoint else { return };
+        let listening = match listen(endpoint, None, ctx).await {
+            Ok(listening) => listening,
+            Err(reason) => {
+                tracing::warn!(%reason, "the own metrics are not served; set service.telemetry.metrics");
+                return;
+            }
+        };
+        let address = listening.address.clone();
+        let sources = self.sources.clone();
+        let ledger = get(move || async move { Json(sources.load().accounts()) });
+        let app = metrics::routes(self.registry.clone(), Arc::new(|| Ok(()))).route(LEDGER_PATH, ledger);
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(Served(listening), app).await {
+                tracing::error!(%error, "the own metrics are not served any more");
+            }
+        });
+        self.serving =
+            Some(Serving { endpoint: endpoint.clone(), address, _task: AbortOnDropHandle::new(task) });
+    }
+
+    pub(crate) fn address(&self) -> Option<String> {
+        self.serving.as_ref().map(|serving| serving.address.clone())
+    }
+}
+
+impl Sources {
+    fn accounts(&self) -> Vec<Account> {
+        let account = |pipeline: &Arc<Pipeline>| Account {
+            pipeline: pipeline.id.to_string(),
+            rows: pipeline.delivery.ledger(),
+        };
+        self.pipelines.iter().map(account).collect()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let mut numbers = Numbers::default();
+        for (receiver, counted) in &self.receivers {
+            numbers.receiver(receiver, &counted.counts());
+        }
+        for pipeline in &self.pipelines {
+            for stats in pipeline.delivery.stats() {
+                numbers.destination(pipeline.id.signal, &stats);
+            }
+            numbers.ledger(&pipeline.id.to_string(), &pipeline.delivery.ledger());
+        }
+        numbers.into_samples()
+    }
+}
