@@ -9,11 +9,11 @@ mod compress;
 mod dial;
 mod frame;
 mod grpc;
-mod http;
+pub(crate) mod http;
 mod link;
 mod pieces;
 mod pool;
-mod request;
+pub(crate) mod request;
 
 pub use grpc::Grpc;
 pub use http::Http;
@@ -36,7 +36,7 @@ pub enum Hop {
 pub struct BuildError(pub(crate) String);
 
 /// An error with its causes, which hyper tells one by one.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

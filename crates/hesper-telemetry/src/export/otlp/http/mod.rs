@@ -1,6 +1,6 @@
 //! OTLP over HTTP.
 
-mod connect;
+pub(crate) mod connect;
 mod cookies;
 mod response;
 
@@ -64,7 +64,7 @@ struct Route {
 }
 
 /// Sends a request by the pool of connections to its host.
-type Send = Arc<
+pub(crate) type Send = Arc<
     dyn Fn(Request<Full<Bytes>>) -> hyper_util::client::legacy::ResponseFuture + std::marker::Send + Sync,
 >;
 
@@ -234,7 +234,7 @@ fn host(
     Ok((connect, send))
 }
 
-fn client(connect: Arc<Connect>, settings: &HttpClient) -> Send {
+pub(crate) fn client(connect: Arc<Connect>, settings: &HttpClient) -> Send {
     let unlimited = |most: u64| usize::try_from(most).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
     let idle = match settings.disable_keep_alives {
         true => 0,
@@ -251,7 +251,7 @@ fn client(connect: Arc<Connect>, settings: &HttpClient) -> Send {
     Arc::new(move |request| client.request(request))
 }
 
-fn uri(name: &str, endpoint: &Endpoint) -> Result<Uri, BuildError> {
+pub(crate) fn uri(name: &str, endpoint: &Endpoint) -> Result<Uri, BuildError> {
     let (Endpoint::Mesh { path, query, .. }
     | Endpoint::Underlay(hesper_collector_config::Address { path, query, .. })) = endpoint;
     let tls = endpoint.underlay().is_some_and(|address| address.scheme.as_deref() == Some("https"));
