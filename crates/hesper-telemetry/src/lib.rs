@@ -22,4 +22,5 @@ pub mod origin;
 pub mod process;
 pub mod quota;
 pub mod receive;
+pub mod scrape;
 mod watched;
