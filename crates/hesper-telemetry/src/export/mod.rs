@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod otlp;
+pub mod remote_write;
 
 use crate::origin::{BatchId, Origin};
 use futures::future::BoxFuture;
