@@ -10,7 +10,7 @@ use crate::{
     wire::{Entry, Fields, Value, put_len_key, put_varint, varint_len},
 };
 use bytes::Bytes;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 /// Request, resource, scope, metric, its data.
 const DEPTH: usize = 5;
@@ -39,6 +39,26 @@ pub fn split_items(signal: Signal, payload: &Bytes, max: u64) -> Vec<Bytes> {
     // A few KiB may be repeated even where items are tiny.
     let header = (payload.len().saturating_mul(16) / pieces).max((REPEATED / pieces).min(4096));
     divide(signal, payload, usize::MAX, max.max(1), header)
+}
+
+/// Divides a request by its resources: those of one group together, in their order. `groups` has the group of each resource, as
+/// [`resource::said`](crate::resource::said()) goes through them; the pieces are in the order of the groups. What is not in
+/// a resource (the dictionary of profiles) is in every piece.
+pub fn split_groups<G: Ord>(signal: Signal, payload: &Bytes, groups: Vec<G>) -> BTreeMap<G, Bytes> {
+    let fields = || Fields::new(payload, 0..payload.len(), 0, "").filter_map(Result::ok);
+    let is_resource = |entry: &Entry| entry.number == number::RESOURCES && entry.value == Value::Len;
+    let mut common = Vec::new();
+    if signal == Signal::Profiles {
+        fields()
+            .filter(|entry| !is_resource(entry))
+            .for_each(|e| common.extend_from_slice(&payload[e.start..e.end]));
+    }
+    let mut pieces: BTreeMap<G, Vec<u8>> = BTreeMap::new();
+    for (group, entry) in groups.into_iter().zip(fields().filter(is_resource)) {
+        let piece = pieces.entry(group).or_insert_with(|| common.clone());
+        piece.extend_from_slice(&payload[entry.start..entry.end]);
+    }
+    pieces.into_iter().map(|(group, piece)| (group, piece.into())).collect()
 }
 
 /// Puts requests of a signal together, in their order. None for profiles: their dictionaries differ.

@@ -4,7 +4,7 @@ use crate::support::{Style, any_request, field};
 use bytes::Bytes;
 use hesper_otlp::{
     Signal,
-    split::{merge, split, split_items},
+    split::{merge, split, split_groups, split_items},
     validate,
 };
 use opentelemetry_proto::tonic::{
@@ -133,6 +133,29 @@ proptest! {
             let again = split_items(signal, piece, max);
             prop_assert!(again.len() == 1, "it can be divided no further");
         }
+    }
+
+    #[test]
+    fn groups_hold_their_resources_in_their_order(
+        (signal, payload) in style().prop_flat_map(any_request), of in prop::collection::vec(0..3_u8, 200),
+    ) {
+        let payload = Bytes::from(payload);
+        prop_assume!(validate(signal, &payload).is_ok());
+        let resources = validate(signal, &payload).expect("a request").resources as usize;
+        prop_assume!(resources <= of.len());
+        let pieces = split_groups(signal, &payload, of[..resources].to_vec());
+        // Each resource alone, and then those of each group one after the other.
+        let alone = split_groups(signal, &payload, (0..resources).collect());
+        for (group, piece) in &pieces {
+            let expected: Vec<Leaf> = alone
+                .iter()
+                .filter(|(index, _)| of[**index] == *group)
+                .flat_map(|(_, resource)| leaves(signal, resource))
+                .collect();
+            prop_assert_eq!(leaves(signal, piece), expected);
+        }
+        let all: Vec<Leaf> = alone.values().flat_map(|resource| leaves(signal, resource)).collect();
+        prop_assert_eq!(all, leaves(signal, &payload));
     }
 
     #[test]
