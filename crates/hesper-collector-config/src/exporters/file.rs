@@ -14,9 +14,9 @@ pub struct File {
     pub zstd: bool,
     /// Begin a new file now and then.
     pub rotation: Option<Rotation>,
-    /// Write behind what is there already?
+    /// Write behind what is there already? With rotation and `group_by` that is so anyway.
     pub append: bool,
-    /// How often written data reaches the file (1 s).
+    /// How often what is written to the file is brought to the disk (1 s).
     pub flush_interval: Duration,
     /// A file for each value of an attribute.
     pub group_by: Option<GroupBy>,
@@ -42,7 +42,7 @@ pub struct Rotation {
     pub max_age: Option<Duration>,
     /// Most older files; zero: any number.
     pub max_backups: u64,
-    /// Local time in the names of older files?
+    /// Local time in the names of older files? They are in UTC all the same.
     pub localtime: bool,
     /// Most bytes of all files together; None: what the other limits allow.
     pub max_total_size: Option<u64>,
@@ -98,13 +98,21 @@ fn rotation(s: &Section<'_>) -> Rotation {
         max_size: bytes(s.count_in("max_megabytes", 100, 1..=u64::MAX)),
         max_age: Some(days).filter(|days| *days > 0).map(|days| Duration::from_secs(days * 86_400)),
         max_backups: s.count("max_backups", 100),
-        localtime: s.flag("localtime", false),
+        localtime: localtime(s),
         max_total_size: Some(total).filter(|total| *total > 0).map(bytes),
     };
     if rotation.max_total_size.is_some_and(|total| total < rotation.max_size) {
         s.refuse("max_total_megabytes", "smaller than one file", "make it at least max_megabytes");
     }
     rotation
+}
+
+fn localtime(s: &Section<'_>) -> bool {
+    let local = s.flag("localtime", false);
+    if local {
+        s.idle("localtime", "names of older files are in UTC");
+    }
+    local
 }
 
 fn group_by(s: &Section<'_>) -> Option<GroupBy> {
