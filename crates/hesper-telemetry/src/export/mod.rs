@@ -1,6 +1,8 @@
 //! Where batches go.
 
 mod backoff;
+pub mod debug;
+pub mod file;
 pub mod otlp;
 pub mod remote_write;
 
@@ -33,6 +35,11 @@ pub trait Exporter: Send + Sync {
     /// Waits until what was taken has reached its place (files), and closes connections.
     fn shutdown(&self) -> BoxFuture<'_, ()>;
 }
+
+/// Why an exporter cannot be made of its settings: what, why, and the next step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(pub(crate) String);
 
 /// Why a batch did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

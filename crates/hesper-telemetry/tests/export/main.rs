@@ -1,5 +1,6 @@
 //! Exporters against real servers of others, and against odd ones.
 
+mod files;
 mod grpc;
 mod http;
 mod support;

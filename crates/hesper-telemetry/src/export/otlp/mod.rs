@@ -18,6 +18,8 @@ pub(crate) mod request;
 pub use grpc::Grpc;
 pub use http::Http;
 
+pub use super::BuildError;
+
 use std::error::Error;
 
 /// What a destination is told besides the data.
@@ -29,11 +31,6 @@ pub enum Hop {
     /// Never told towards an address of the network under it.
     Gateway,
 }
-
-/// Why an exporter cannot be made of its settings: what, why, and the next step.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BuildError(pub(crate) String);
 
 /// An error with its causes, which hyper tells one by one.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
