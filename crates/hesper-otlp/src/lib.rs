@@ -36,7 +36,7 @@ pub use hesper_model::signal::Signal;
 pub use refusal::Refusal;
 pub use response::{PartialSuccess, ResponseError};
 pub use stamp::{Stamp, StampError};
-pub use validate::{Counts, count, validate};
+pub use validate::{Counts, count, nested, validate};
 pub use wire::{Fault, Malformed};
 
 use bytes::Bytes;

@@ -7,7 +7,7 @@ use crate::{
     Signal,
     limits::DEPTH,
     schema::{self, Field, Kind, METRICS_METRIC, MessageType, Shape, number},
-    wire::{Entry, Fault, Fields, Malformed, Value, varint},
+    wire::{Entry, Fault, Fields, Malformed, Value, inner, varint},
 };
 use std::ops::Range;
 
@@ -114,6 +114,19 @@ pub fn count(signal: Signal, payload: &[u8]) -> Counts {
         }
     }
     counts
+}
+
+/// How many messages are nested in a request that [`validate()`] accepted, at any depth: what a decoder makes something of. Two bytes
+/// may be one, and hundreds of bytes when decoded.
+pub fn nested(signal: Signal, payload: &[u8]) -> u64 {
+    fn count(of: &'static MessageType, payload: &[u8], range: Range<usize>) -> u64 {
+        let inside = checked(payload, range).map(|entry| match inner(of, &entry) {
+            Ok(Some(inner)) => 1 + count(inner, payload, entry.range()),
+            _ => 0,
+        });
+        inside.sum()
+    }
+    count(schema::request(signal), payload, 0..payload.len())
 }
 
 /// The occurrences of one field of a message that was checked.

@@ -22,7 +22,7 @@ mod work;
 
 pub use build::{BuildError, build};
 pub use counted::{Counted, Counters, Counting};
-pub use work::{Messages, Work, WorkError};
+pub use work::{MAX_MESSAGES, Messages, Work, WorkError};
 
 /// A step of a pipeline.
 pub trait Processor: Send + Sync {

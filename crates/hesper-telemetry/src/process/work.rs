@@ -36,12 +36,27 @@ pub enum Messages {
     Profiles(ExportProfilesServiceRequest),
 }
 
-/// The bytes are not what the receiver should have let in.
+/// Most messages that are decoded from one request. Decoded they have some hundred bytes each, though two bytes are enough to send one: so
+/// there is a bound. Of the attributes of honest senders each is two messages in some 30 bytes, so that it is beyond 64 MiB of them.
+pub const MAX_MESSAGES: u64 = 8 << 20;
+
+/// Why there are no messages.
 #[derive(Debug, thiserror::Error)]
-#[error("the {signal} cannot be decoded: {source}")]
-pub struct WorkError {
-    signal: Signal,
-    source: prost::DecodeError,
+pub enum WorkError {
+    /// The bytes are not what the receiver should have let in.
+    #[error("the {signal} cannot be decoded: {source}")]
+    Malformed {
+        /// Of which signal it should be.
+        signal: Signal,
+        /// What is wrong.
+        source: prost::DecodeError,
+    },
+    /// Decoded it would take too much memory.
+    #[error("the request has {messages} messages in it, more than {MAX_MESSAGES}; send smaller batches")]
+    TooMany {
+        /// How many.
+        messages: u64,
+    },
 }
 
 impl From<WorkError> for Refusal {
@@ -94,12 +109,18 @@ impl Work {
     /// The messages, to read and change; decoded the first time.
     ///
     /// # Errors
-    /// The bytes are no request.
+    /// The bytes are no request, or there are more than [`MAX_MESSAGES`] in it.
     pub fn messages(&mut self) -> Result<&mut Messages, WorkError> {
         self.items = None;
         if let Form::Bytes(bytes) = &self.form {
+            // Most batches are too short for so many.
+            let most = bytes.len() as u64 / 2;
+            let messages = if most > MAX_MESSAGES { hesper_otlp::nested(self.signal, bytes) } else { 0 };
+            if messages > MAX_MESSAGES {
+                return Err(WorkError::TooMany { messages });
+            }
             let messages = Messages::decode(self.signal, bytes.clone())
-                .map_err(|source| WorkError { signal: self.signal, source })?;
+                .map_err(|source| WorkError::Malformed { signal: self.signal, source })?;
             self.form = Form::Messages(Box::new(messages));
         }
         match &mut self.form {

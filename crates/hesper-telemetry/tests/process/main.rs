@@ -12,7 +12,7 @@ use hesper_collector_config::{load, processors::Processor as Settings};
 use hesper_otlp::{Batch, Refusal, Signal, json};
 use hesper_telemetry::{
     origin::Origin,
-    process::{BuildError, Counted, Counting, Processor, Work, build, run},
+    process::{BuildError, Counted, Counting, MAX_MESSAGES, Processor, Work, build, run},
 };
 use serde_json::Value as Json;
 use std::sync::Arc;
@@ -90,6 +90,30 @@ fn what_is_not_built_here_is_told() {
         assert!(matches!(error, BuildError::Elsewhere { .. }), "{error}");
         assert!(error.to_string().contains(kind), "{error}");
     }
+}
+
+#[test]
+fn a_request_of_nothing_but_messages_is_not_decoded() {
+    // Empty spans, two bytes each, in one scope of one resource.
+    let request = |spans: usize| {
+        let mut bytes = [0x12, 0].repeat(spans);
+        for key in [0x12, 0x0a] {
+            let mut outer = vec![key];
+            prost::encoding::encode_varint(bytes.len() as u64, &mut outer);
+            outer.append(&mut bytes);
+            bytes = outer;
+        }
+        Batch { signal: Signal::Traces, payload: bytes.into() }
+    };
+    let most = usize::try_from(MAX_MESSAGES).expect("a number");
+    let many = request(most);
+    assert_eq!(hesper_otlp::nested(Signal::Traces, &many.payload), MAX_MESSAGES + 2);
+    let step = processor("filter", "{traces: {span: ['name == \"x\"']}}");
+    let refusal = run(&[step], many.clone(), &Origin::default()).expect_err("too many");
+    assert!(refusal.status().message.contains("send smaller batches"), "{refusal:?}");
+    // On the bytes it can be worked on.
+    let step = processor("resource", "{attributes: [{key: a, value: x, action: insert}]}");
+    assert!(run(&[step], many, &Origin::default()).expect("taken").is_some());
 }
 
 /// Refuses everything.
