@@ -184,6 +184,8 @@ impl Routes {
                         return Err(Refusal::Overloaded { reason, after: AGAIN });
                     }
                     Outcome::Dropped(_, reason) => return Err(Refusal::Internal(reason)),
+                    // Only where there is a disk.
+                    Outcome::Kept => {}
                 }
             }
             Ok((lane.clone(), rejected))

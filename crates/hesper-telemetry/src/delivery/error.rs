@@ -30,8 +30,8 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Somebody still uses what is to be opened anew.
-    #[error("the queue in {} is still being written to: reload again", .0.display())]
-    Busy(PathBuf),
+    #[error("pipeline {0}: senders are being answered still: reload again")]
+    Busy(String),
     /// The program failed.
     #[error("opening a queue failed (a fault of this program): {0}")]
     Task(String),

@@ -51,6 +51,7 @@ impl Lane {
             counters: Arc::new(Counters::default()),
             settings: listener.clone(),
             memory,
+            phase: (kind == QueueKind::Disk).then(|| phases.clone()),
         });
         let worker = source.map(|source| Worker {
             source,

@@ -9,6 +9,7 @@ use super::{
     merge::{origin_of, share},
     retry::{Backoff, Next},
     settings::Settings,
+    worker::Phase,
 };
 use crate::export::{Exporter, Failure, Shipment};
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub(crate) struct Shipper {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     /// The queue, if it is in memory.
     pub(crate) memory: Option<Arc<Memory>>,
+    /// Tells of the end, if the queue is on disk: there is no hurry then.
+    pub(crate) phase: Option<watch::Receiver<Phase>>,
 }
 
 /// How a request ended.
@@ -43,6 +46,8 @@ pub(crate) enum Outcome {
     Arrived(u64),
     /// It did not.
     Dropped(DropReason, String),
+    /// It is not known: the destination ends, and the disk keeps it.
+    Kept,
 }
 
 /// Counts a request as under way until it is dropped.
@@ -79,9 +84,12 @@ impl Shipper {
             } else {
                 self.ship(&shipment).await
             };
+            if outcome == Outcome::Kept {
+                return;
+            }
             self.count(&shipment, &outcome);
             match outcome {
-                Outcome::Arrived(0) => {}
+                Outcome::Arrived(0) | Outcome::Kept => {}
                 Outcome::Arrived(rejected) => dropped.push((DropReason::Rejected, rejected)),
                 Outcome::Dropped(reason, why) => {
                     dropped.push((reason, shipment.items));
@@ -107,7 +115,7 @@ impl Shipper {
     pub(crate) fn count(&self, shipment: &Shipment, outcome: &Outcome) {
         let lost = match outcome {
             Outcome::Arrived(rejected) => *rejected,
-            Outcome::Dropped(..) => shipment.items,
+            Outcome::Dropped(..) | Outcome::Kept => shipment.items,
         };
         let counters = &self.counters;
         counters.sent.add(shipment.batch.signal, shipment.items - lost);
@@ -142,13 +150,34 @@ impl Shipper {
                         ?wait,
                         "not delivered, tried again later: {reason}"
                     );
-                    if let Ok(Err(_)) = tokio::time::timeout(wait, settings.changed()).await {
-                        // The destination was removed: nothing changes any more.
-                        tokio::time::sleep(wait).await;
+                    if self.pause(wait, &mut settings).await {
+                        return Outcome::Kept;
                     }
                 }
             }
             self.counters.retries.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits, but not beyond a change of the settings. Whether the destination ends.
+    async fn pause(&self, wait: Duration, settings: &mut watch::Receiver<Arc<Settings>>) -> bool {
+        let ends = async {
+            match self.phase.clone() {
+                // When nobody is left to tell, this ends too.
+                Some(mut phase) => drop(phase.wait_for(|phase| *phase == Phase::Drain).await),
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            if settings.changed().await.is_err() {
+                // The destination was removed: nothing changes any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = ends => true,
+            () = changed => false,
+            () = tokio::time::sleep(wait) => false,
         }
     }
 

@@ -172,7 +172,9 @@ impl Store {
         drop(keeper);
         self.save().await;
         if let Ok(store) = Arc::try_unwrap(self) {
-            store.log.close().await;
+            store.log.flush().await;
+            // Its threads end what they do.
+            let _ = tokio::task::spawn_blocking(move || drop(store)).await;
         }
     }
 }

@@ -243,3 +243,19 @@ async fn a_disk_that_refuses_costs_the_batch_and_nothing_else() {
     fake.has_got(taken).await;
     until("the ledger", || sums(&delivery, "a") == (taken as u64, taken as u64, 0, none())).await;
 }
+
+#[tokio::test]
+async fn at_the_end_the_disk_keeps_what_is_tried_again_without_waiting_for_it() {
+    let world = World::new();
+    let (down, up) = (Fake::new(Answer::Again(Some(PATIENCE))), Fake::new(Answer::Yes));
+    let delivery = world.open([world.stored("down", &down), world.stored("up", &up)]).await;
+    for number in 1..=30 {
+        accept(&delivery, number, 2).await.expect("on disk");
+    }
+    down.is_asked(10).await;
+    up.has_got(30).await;
+    let left = patiently("the end", delivery.close(10 * PATIENCE)).await;
+    assert_eq!(left, Left { lost_items: 0, kept_batches: 30 });
+    assert_eq!(sums(&delivery, "down"), (60, 0, 60, none()), "still to be seen");
+    assert_eq!(sums(&delivery, "up"), (60, 60, 0, none()));
+}
