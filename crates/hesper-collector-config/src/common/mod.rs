@@ -25,6 +25,6 @@ pub(crate) use grpc::{client as grpc_client, server as grpc_server};
 pub(crate) use headers::{check as check_header, check_url};
 pub(crate) use http::{client as http_client, client_url, is_plaintext, proxy, server as http_server};
 pub(crate) use pattern::{anchored, pattern};
-pub(crate) use queue::queue;
+pub(crate) use queue::{bounded_by_log, queue};
 pub(crate) use retry::retry;
 pub(crate) use value::value;

@@ -96,7 +96,7 @@ fn read(s: &Section<'_>) -> SendingQueue {
     if s.is_set("blocking") {
         s.remark(Topic::Renamed, "blocking", "blocking is called block_on_overflow now", "rename it");
     }
-    SendingQueue {
+    let queue = SendingQueue {
         enabled: s.flag("enabled", default.enabled),
         num_consumers: s.count_in("num_consumers", default.num_consumers, 1..=u64::MAX),
         queue_size: s.count_in("queue_size", default.queue_size, 1..=u64::MAX),
@@ -105,6 +105,21 @@ fn read(s: &Section<'_>) -> SendingQueue {
         wait_for_result: s.flag("wait_for_result", default.wait_for_result),
         storage: s.reference("storage", Wanted::Storage),
         batch: s.section("batch", batch),
+    };
+    if queue.storage.is_some() {
+        bounded_by_log(s);
+        if queue.wait_for_result {
+            let reason = "not with storage: the sender is answered when the data is on disk";
+            s.refuse("wait_for_result", reason, "leave out one of the two");
+        }
+    }
+    queue
+}
+
+/// Says that the size of a queue in memory means nothing for a log, which all its destinations have in common.
+pub(crate) fn bounded_by_log(s: &Section<'_>) {
+    for key in ["queue_size", "sizer"] {
+        s.idle(key, "with storage, max_size_mib of the file_storage bounds the queue");
     }
 }
 

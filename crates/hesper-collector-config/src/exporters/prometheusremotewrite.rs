@@ -2,7 +2,7 @@
 
 use crate::{
     Address, Compression, Endpoint, HttpClient, Retry, SendingQueue,
-    common::{check_url, client_url, http_client, is_plaintext, retry},
+    common::{bounded_by_log, check_url, client_url, http_client, is_plaintext, retry},
     reader::Wanted,
     section::Section,
 };
@@ -84,12 +84,18 @@ pub(crate) fn read(s: &Section<'_>) -> PrometheusRemoteWrite {
 
 fn queue(s: &Section<'_>) -> SendingQueue {
     let default = SendingQueue { num_consumers: 5, queue_size: 10_000, ..SendingQueue::default() };
-    s.section("remote_write_queue", |s| SendingQueue {
-        enabled: s.flag("enabled", default.enabled),
-        num_consumers: s.count_in("num_consumers", default.num_consumers, 1..=u64::MAX),
-        queue_size: s.count_in("queue_size", default.queue_size, 1..=u64::MAX),
-        storage: s.reference("storage", Wanted::Storage),
-        ..default.clone()
+    s.section("remote_write_queue", |s| {
+        let queue = SendingQueue {
+            enabled: s.flag("enabled", default.enabled),
+            num_consumers: s.count_in("num_consumers", default.num_consumers, 1..=u64::MAX),
+            queue_size: s.count_in("queue_size", default.queue_size, 1..=u64::MAX),
+            storage: s.reference("storage", Wanted::Storage),
+            ..default.clone()
+        };
+        if queue.storage.is_some() {
+            bounded_by_log(s);
+        }
+        queue
     })
     .unwrap_or(default)
 }

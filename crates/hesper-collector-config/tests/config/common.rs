@@ -234,7 +234,7 @@ fn a_sending_queue() {
     };
     assert_eq!(queue(", sending_queue: {batch: }").batch, Some(batch));
     let all = ", sending_queue: {enabled: false, num_consumers: 1, queue_size: 5_000, sizer: bytes, \
-               block_on_overflow: true, wait_for_result: true, storage: file_storage/q, batch: {flush_timeout: 1s, \
+               block_on_overflow: true, storage: file_storage/q, batch: {flush_timeout: 1s, \
                min_size: 1, max_size: 2, sizer: bytes, partition: {metadata_keys: [tenant]}}}";
     let expected = SendingQueue {
         enabled: false,
@@ -242,7 +242,7 @@ fn a_sending_queue() {
         queue_size: 5000,
         sizer: Sizer::Bytes,
         block_on_overflow: true,
-        wait_for_result: true,
+        wait_for_result: false,
         storage: Some("file_storage/q".parse().expect("an id")),
         batch: Some(QueueBatch {
             flush_timeout: seconds(1),
@@ -254,6 +254,17 @@ fn a_sending_queue() {
     };
     assert_eq!(queue(all), expected);
     assert!(queue(", sending_queue: {blocking: true}").block_on_overflow, "the older name");
+    assert!(queue(", sending_queue: {wait_for_result: true}").wait_for_result);
+}
+
+#[test]
+fn a_queue_on_disk_answers_when_the_data_is_there() {
+    let both =
+        "exporters: {otlp: {endpoint: 'a:1', sending_queue: {wait_for_result: true, storage: file_storage}}}";
+    let faults = faults(both);
+    assert!(
+        faults.iter().any(|fault| fault.contains("wait_for_result") && fault.contains("not with storage"))
+    );
 }
 
 #[test]

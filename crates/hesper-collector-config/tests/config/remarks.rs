@@ -135,6 +135,11 @@ fn what_has_no_effect_is_told() {
         ("receivers: {otlp: {protocols: {grpc: {read_buffer_size: 1}}}}", "read_buffer_size"),
         ("exporters: {prometheusremotewrite: {endpoint: 'https://a', wal: {directory: x}}}", "wal"),
         ("exporters: {otlp: {endpoint: 'a:1', tls: {cipher_suites: [a]}}}", "cipher_suites"),
+        (
+            "{extensions: {file_storage: }, exporters: {otlp: {endpoint: 'a:1', sending_queue: {queue_size: 9, storage: file_storage}}}, \
+             service: {extensions: [file_storage]}}",
+            "queue_size of sending_queue of exporter 'otlp' has no effect here: with storage",
+        ),
         ("exporters: {otlp: {endpoint: 'a:1', tls: {min_version: '1.0'}}}", "TLS before 1.2"),
         ("exporters: {otlp: {endpoint: 'hesper://a', tls: {insecure: true}}}", "tls of exporter 'otlp'"),
         (
