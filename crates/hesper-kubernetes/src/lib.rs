@@ -2,9 +2,9 @@
 //!
 //! The core is tables without clock or socket: [`pod`] reads what is wanted of a pod ([`rules`], [`image`]), [`table`] keeps pods and what they belong to,
 //! and finds the pod of a resource ([`association`]): by the sender's address, which stays with a batch over all gateways, or by
-//! attributes. [`enrich`] sets what is not set yet, and never an attribute under `hesper.`.
+//! attributes. `enrich` sets what is not set yet, and never an attribute under `hesper.`.
 //!
-//! Around it [`watch`] follows the API of Kubernetes ([`client`]) and goes on after every error. What it may not read it tells once, and does without.
+//! Around it `watch` follows the API of Kubernetes (`client`) and goes on after every error. What it may not read it tells once, and does without.
 //! Outside Kubernetes there is nothing to follow: then data passes as it is, unless the settings are `strict`.
 
 pub mod association;

@@ -1,6 +1,6 @@
 //! What happens to a batch between receiver and queue.
 //!
-//! [`build`] makes a processor of its settings. Each is a function of a batch and its origin; what needs no messages works on the bytes (`resource`,
+//! [`build()`] makes a processor of its settings. Each is a function of a batch and its origin; what needs no messages works on the bytes (`resource`,
 //! and `attributes` without conditions, set constant values by [`hesper_otlp::edit`]). None of them may touch attributes under `hesper.`:
 //! the stamp comes before them, and must arrive.
 
