@@ -173,7 +173,7 @@ impl Writer {
 
     /// Makes room on a full disk; whether there is more now.
     pub(crate) fn relieve(&mut self) -> bool {
-        let relieved = self.sweep(Occasion::DiskFull);
+        let relieved = self.sweep(Occasion::DiskFull) || self.start_over();
         if relieved {
             // What went may be beyond the cursors on disk, for want of the room that there is now.
             self.pause_until = None;
@@ -182,7 +182,7 @@ impl Writer {
         relieved
     }
 
-    fn delete_oldest(&mut self, base: u64, dropped: Option<DropReason>) -> bool {
+    pub(crate) fn delete_oldest(&mut self, base: u64, dropped: Option<DropReason>) -> bool {
         let name = file_name(base);
         match self.shared.disk.remove(&name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

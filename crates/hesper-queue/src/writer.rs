@@ -222,11 +222,34 @@ impl Writer {
         let durable = durable.and_then(|()| self.sync(&active)).and_then(|()| self.shared.disk.sync_names());
         if let Err(error) = durable {
             // If it stays, the next attempt takes its place: that has the same number.
-            let _ = self.shared.disk.remove(&name);
+            let _ = match self.shared.state().segments.is_empty() {
+                true => active.file.set_size(0),
+                false => self.shared.disk.remove(&name),
+            };
             return Err(error);
         }
         self.active = Some(active);
         Ok(Written { begun: Some(Segment::new(first, SEGMENT_HEADER as u64, now_ms)), first })
+    }
+
+    /// Deletes the only segment when everybody is past it, though it could take more: on a full disk nothing else may be left that can
+    /// go. Whether it did.
+    pub(crate) fn start_over(&mut self) -> bool {
+        let (base, next) = {
+            let state = self.shared.state();
+            let only = state.oldest().filter(|only| only.is_last && only.lowest >= Some(only.end));
+            let Some(only) = only else { return false };
+            (state.oldest_seq(), only.end)
+        };
+        // Its name says where the numbers are, and an empty file takes no room.
+        let name = file_name(next);
+        let marked = self.shared.disk.create(&name).and_then(|_| self.shared.disk.sync_names());
+        if let Err(error) = marked {
+            self.shared.fault("create", &name, &error);
+            return false;
+        }
+        self.active = None;
+        self.delete_oldest(base, None)
     }
 
     fn encode(&mut self, header: &SegmentHeader, begins: bool, group: &[Waiting], first: u64) {

@@ -265,6 +265,42 @@ async fn a_full_disk_is_left_by_acknowledging() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_left_even_if_the_only_segment_is_still_written_to() {
+    let world = World::new(small());
+    let (log, _) = world.open();
+    let mut reader = log.reader("a", Begin::End).await.expect("reader");
+    world.append(&log, (1..=2).map(payload)).await;
+    world.disk.set_room(Some(world.disk.used()));
+    log.appender().append(world.entry(payload(3))).await.expect_err("full");
+    assert_eq!(seqs(&drain(&mut reader).await), [1, 2]);
+    reader.ack(1);
+    log.appender().append(world.entry(payload(3))).await.expect_err("the second is still needed");
+    reader.ack(2);
+    assert_eq!(world.append(&log, [payload(3)]).await, [3], "the segment has gone for it");
+    assert_eq!((world.segments(), seqs(&drain(&mut reader).await)), (1, vec![3]));
+    let world = World { disk: world.disk.power_cut(7), ..world };
+    let (log, recovery) = world.open();
+    assert_eq!((recovery.records, recovery.damaged_bytes, recovery.missing.len()), (1, 0, 0));
+    assert_eq!(log.stats().destinations["a"].lowest, 3);
+}
+
+#[tokio::test]
+async fn numbers_go_on_though_nothing_could_be_written_after_starting_over() {
+    let world = World::new(small());
+    let (log, _) = world.open();
+    let reader = log.reader("a", Begin::End).await.expect("reader");
+    world.append(&log, (1..=2).map(payload)).await;
+    (1..=2).for_each(|seq| assert!(reader.ack(seq)));
+    world.disk.set_room(Some(world.disk.used()));
+    let full = log.appender().append(world.entry("x".repeat(350))).await.expect_err("longer than what went");
+    assert!(full.is_disk_full(), "{full}");
+    let world = World { disk: world.disk.power_cut(7), ..world };
+    let (log, _) = world.open();
+    world.disk.set_room(None);
+    assert_eq!(world.append(&log, [payload(3)]).await, [3]);
+}
+
+#[tokio::test]
 async fn a_full_disk_drops_the_oldest_where_that_is_asked_for() {
     let world = World::new(Options { when_full: WhenFull::DropOldest, ..small() });
     let (log, _) = world.open();
