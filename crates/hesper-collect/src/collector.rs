@@ -8,11 +8,11 @@ use crate::{
     graph::{
         Maker, Parts, StartError,
         pipelines::{self, Planned},
-        receivers::{self, Running, Shared},
+        receivers::{self, Running, Scraping, Shared},
     },
     health::{self, Health},
     mesh::MeshConnector,
-    own_metrics::OwnMetrics,
+    own_metrics::{OwnMetrics, Sources},
     spread::{Pipeline, Spread},
 };
 use hesper_collector_config::{Config, Extension, Id, PipelineId, Receiver, Signal};
@@ -47,6 +47,7 @@ pub struct Collector {
     parts: Parts,
     pipelines: BTreeMap<PipelineId, Arc<Pipeline>>,
     receivers: BTreeMap<String, Running>,
+    scrapers: BTreeMap<Id, Scraping>,
     checks: BTreeMap<Id, (Extension, AbortOnDropHandle<()>, String)>,
     own: OwnMetrics,
 }
@@ -69,6 +70,7 @@ impl Collector {
             parts: Parts::default(),
             pipelines: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            scrapers: BTreeMap::new(),
             checks: BTreeMap::new(),
             own: OwnMetrics::new(setup.registry),
         };
@@ -109,11 +111,12 @@ impl Collector {
         };
         let mut planned = BTreeMap::new();
         for (id, pipeline) in &config.service.pipelines {
-            planned.insert(id.clone(), pipelines::plan(&mut maker, id, pipeline)?);
+            planned.insert(id.clone(), pipelines::plan(&mut maker, id, pipeline).await?);
         }
         let wanted = self.wanted(&mut maker)?;
         let parts = maker.parts;
         let old = self.change_pipelines(planned).await?;
+        self.change_scrapers(config).await;
         self.change_receivers(config, wanted).await?;
         // Nobody brings anything to these any more.
         for pipeline in old {
@@ -122,7 +125,8 @@ impl Collector {
         self.parts = parts;
         let receivers = self.receivers.values().map(|r| (r.id.to_string(), r.counted.clone())).collect();
         let pipelines = self.pipelines.values().cloned().collect();
-        self.own.show(receivers, pipelines);
+        let processors = self.parts.processors().map(|(id, made)| (id.to_string(), made.clone())).collect();
+        self.own.show(Sources { receivers, processors, pipelines });
         self.own.serve(&config.service.telemetry.metrics, self.shared.ctx.as_ref()).await;
         self.change_checks(config).await
     }
@@ -174,6 +178,23 @@ impl Collector {
             }
         }
         Ok(wanted)
+    }
+
+    async fn change_scrapers(&mut self, config: &Config) {
+        let mut before = std::mem::take(&mut self.scrapers);
+        for (id, component) in &config.receivers {
+            let Receiver::Prometheus(settings) = &component.settings else { continue };
+            let Some(spread) = self.spreads(config, id).remove(&Signal::Metrics) else { continue };
+            let scraping = match before.remove(id) {
+                Some(scraping) => {
+                    scraping.change(settings.clone(), spread);
+                    scraping
+                }
+                None => Scraping::start(id, settings.clone(), spread, self.connector.clone(), &self.shared),
+            };
+            self.scrapers.insert(id.clone(), scraping);
+        }
+        futures::future::join_all(before.into_values().map(Scraping::stop)).await;
     }
 
     async fn change_receivers(
@@ -249,7 +270,9 @@ impl Collector {
     /// Takes nothing more, and delivers what it can in a short time; the rest stays on disk, or is told as lost.
     pub async fn stop(self) {
         self.health.set_ready(false);
-        futures::future::join_all(self.receivers.into_values().map(Running::stop)).await;
+        let scrapers = futures::future::join_all(self.scrapers.into_values().map(Scraping::stop));
+        let receivers = futures::future::join_all(self.receivers.into_values().map(Running::stop));
+        tokio::join!(scrapers, receivers);
         let closing = self.pipelines.into_values().map(|pipeline| async move {
             pipeline.delivery.close(FAREWELL).await;
         });

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(crate) struct Own(pub(crate) Option<Context>);
 
 impl Own {
-    fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let name = self.0.as_ref()?.state().borrow().identity_name.clone();
         Some(name).filter(|name| !name.is_empty())
     }

@@ -24,17 +24,35 @@ impl<S: PartialEq, T: Clone> Kept<S, T> {
         id: &Id,
         settings: S,
         make: impl FnOnce(&S) -> Result<T, E>,
-    ) -> Result<T, E> {
-        if let Some((_, component)) = self.made.get(id) {
-            return Ok(component.clone());
+    ) -> Result<T, E>
+    where
+        S: Clone,
+    {
+        match self.kept(before, id, &settings) {
+            Some(component) => Ok(component),
+            None => {
+                let component = make(&settings)?;
+                Ok(self.put(id, settings, component))
+            }
         }
-        let kept = before.made.get(id).filter(|(made_of, _)| *made_of == settings);
-        let component = match kept {
-            Some((_, component)) => component.clone(),
-            None => make(&settings)?,
-        };
+    }
+
+    /// The one that was asked for already, or that of `before` if it was made of the same.
+    pub(crate) fn kept(&mut self, before: &Self, id: &Id, settings: &S) -> Option<T>
+    where
+        S: Clone,
+    {
+        if let Some((_, component)) = self.made.get(id) {
+            return Some(component.clone());
+        }
+        let (_, component) = before.made.get(id).filter(|(made_of, _)| made_of == settings)?;
+        Some(self.put(id, settings.clone(), component.clone()))
+    }
+
+    /// Takes a new one.
+    pub(crate) fn put(&mut self, id: &Id, settings: S, component: T) -> T {
         self.made.insert(id.clone(), (settings, component.clone()));
-        Ok(component)
+        component
     }
 
     /// The components.

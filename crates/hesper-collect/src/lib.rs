@@ -5,7 +5,8 @@
 //!   `kept`, pipelines, receivers.
 //! - `intake`: what a receiver hands over is judged (`gate`, by the terms of the sender's grant), given its [`provenance`],
 //!   stamped, and `spread` over the pipelines; each of them processes it and gives it to its queues.
-//! - [`mesh`]: `hesper://SERVICE` for receivers and exporters: bound services and dialed streams. `listen`: every place to listen at.
+//! - [`mesh`]: `hesper://SERVICE` for receivers and exporters: bound services and dialed streams. `listen`: every place to listen at; `discovery`:
+//!   what can be scraped.
 //! - [`accounts`]: what became of every item.
 //! - `health`: one URL that says whether all is well. `own_metrics`: what is `counted`, as `numbers` with names.
 //!
@@ -14,6 +15,7 @@
 pub mod accounts;
 pub mod collector;
 mod counted;
+mod discovery;
 pub mod files;
 mod gate;
 mod graph;

@@ -5,7 +5,10 @@
 use crate::counted::Counts;
 use hesper_observe::metrics::{Sample, SampleKind};
 use hesper_otlp::Signal;
-use hesper_telemetry::delivery::{DestinationStats, ledger::Row};
+use hesper_telemetry::{
+    delivery::{DestinationStats, Row},
+    process,
+};
 use std::collections::BTreeMap;
 
 type Labels = Vec<(&'static str, String)>;
@@ -85,6 +88,37 @@ impl Numbers {
             let labels = vec![("receiver", receiver.to_owned()), ("reason", (*reason).to_owned())];
             let help = "Connections that were not served.";
             self.count("hesper_receiver_turned_away_connections", help, labels, *connections);
+        }
+    }
+
+    /// What a processor counted.
+    pub(crate) fn processor(&mut self, processor: &str, signal: Signal, counted: process::Counted) {
+        if counted == Default::default() {
+            return;
+        }
+        let labels = || vec![("processor", processor.to_owned()), ("otel_signal", signal.name().to_owned())];
+        for (name, help, value) in [
+            ("otelcol_processor_incoming_items", "Items that came to the processor.", counted.incoming),
+            ("otelcol_processor_outgoing_items", "Items that left the processor.", counted.outgoing),
+            ("otelcol_processor_refused_items", "Items that the processor refused.", counted.refused),
+        ] {
+            self.count(name, help, labels(), value);
+        }
+    }
+
+    /// What a processor knows of pods.
+    pub(crate) fn kubernetes(&mut self, processor: &str, counted: &hesper_kubernetes::Counted) {
+        let labels = || vec![("processor", processor.to_owned())];
+        let help = "Pods that are known.";
+        self.add("otelcol_otelsvc_k8s_pod_table_size", help, SampleKind::Gauge, labels(), counted.pods);
+        for (name, help, value) in [
+            ("otelcol_otelsvc_k8s_pod_added", "Pods told for the first time.", counted.added),
+            ("otelcol_otelsvc_k8s_pod_updated", "Pods told again.", counted.updated),
+            ("otelcol_otelsvc_k8s_pod_deleted", "Pods deleted.", counted.deleted),
+            ("otelcol_otelsvc_k8s_ip_lookup_miss", "Resources whose pod is not known.", counted.missed),
+            ("hesper_kubernetes_refused_objects", "Objects not kept: there are too many.", counted.refused),
+        ] {
+            self.count(name, help, labels(), value);
         }
     }
 

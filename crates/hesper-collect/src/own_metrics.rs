@@ -3,13 +3,14 @@
 use crate::{
     accounts::{Account, LEDGER_PATH},
     counted::Counted,
+    graph::processors::Made,
     listen::{Served, listen},
     numbers::Numbers,
     spread::Pipeline,
 };
 use arc_swap::ArcSwap;
 use axum::{Json, routing::get};
-use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings};
+use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings, Signal};
 use hesper_observe::metrics::{self, Registry, Sample};
 use hesper_sdk::Context;
 use std::sync::Arc;
@@ -30,9 +31,10 @@ struct Serving {
 
 /// What runs.
 #[derive(Default)]
-struct Sources {
-    receivers: Vec<(String, Arc<Counted>)>,
-    pipelines: Vec<Arc<Pipeline>>,
+pub(crate) struct Sources {
+    pub(crate) receivers: Vec<(String, Arc<Counted>)>,
+    pub(crate) processors: Vec<(String, Made)>,
+    pub(crate) pipelines: Vec<Arc<Pipeline>>,
 }
 
 impl OwnMetrics {
@@ -44,8 +46,8 @@ impl OwnMetrics {
     }
 
     /// Shows what these count from now on.
-    pub(crate) fn show(&self, receivers: Vec<(String, Arc<Counted>)>, pipelines: Vec<Arc<Pipeline>>) {
-        self.sources.store(Arc::new(Sources { receivers, pipelines }));
+    pub(crate) fn show(&self, sources: Sources) {
+        self.sources.store(Arc::new(sources));
     }
 
     /// Serves them where the settings say. A port that is taken is no reason not to collect: it is told.
@@ -94,6 +96,14 @@ impl Sources {
         let mut numbers = Numbers::default();
         for (receiver, counted) in &self.receivers {
             numbers.receiver(receiver, &counted.counts());
+        }
+        for (processor, made) in &self.processors {
+            for signal in Signal::ALL {
+                numbers.processor(processor, signal, made.counters.of(signal));
+            }
+            if let Some(kubernetes) = &made.kubernetes {
+                numbers.kubernetes(processor, &kubernetes.counted());
+            }
         }
         for pipeline in &self.pipelines {
             for stats in pipeline.delivery.stats() {

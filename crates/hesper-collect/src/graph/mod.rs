@@ -2,6 +2,7 @@
 
 mod parts;
 pub(crate) mod pipelines;
+pub(crate) mod processors;
 pub(crate) mod receivers;
 
 pub(crate) use parts::{Maker, Parts};

@@ -1,6 +1,9 @@
 //! The components between receivers and queues, made of their settings or kept.
 
-use super::StartError;
+use super::{
+    StartError,
+    processors::{self, Made},
+};
 use crate::{kept::Kept, mesh::MeshConnector};
 use hesper_collector_config::{
     Auth, Config, Exporter as Settings, Extension, Id, Processor as Step,
@@ -9,8 +12,8 @@ use hesper_collector_config::{
 };
 use hesper_telemetry::{
     auth::{self, Authenticator, ClientAuth, server::Raw},
-    export::{self, Exporter, otlp::Hop},
-    process::{self, Processor},
+    export::{self, Exporter, otlp::Hop, remote_write::RemoteWrite},
+    process::Processor,
 };
 use std::sync::Arc;
 
@@ -23,10 +26,15 @@ pub(crate) struct Parts {
     authenticators: Kept<Extension, Arc<dyn Authenticator>>,
     client_auths: Kept<Vec<Extension>, Arc<dyn ClientAuth>>,
     exporters: Kept<(Settings, Vec<Extension>), Arc<dyn Exporter>>,
-    processors: Kept<Step, Arc<dyn Processor>>,
+    processors: Kept<Step, Made>,
 }
 
 impl Parts {
+    /// The processors.
+    pub(crate) fn processors(&self) -> impl Iterator<Item = (&Id, &Made)> {
+        self.processors.iter()
+    }
+
     /// The exporters.
     pub(crate) fn exporters(&self) -> impl Iterator<Item = &Arc<dyn Exporter>> {
         self.exporters.iter().map(|(_, exporter)| exporter)
@@ -125,18 +133,16 @@ impl Maker<'_> {
     }
 
     /// A processor; none for `batch`, which is done behind the queue.
-    pub(crate) fn processor(&mut self, id: &Id) -> Result<Option<Arc<dyn Processor>>, StartError> {
+    pub(crate) async fn processor(&mut self, id: &Id) -> Result<Option<Arc<dyn Processor>>, StartError> {
         let component = self.config.processors.get(id);
         let settings = component
             .map(|c| &c.settings)
             .ok_or_else(|| StartError::of("processor", id, "it is not defined"))?;
-        if matches!(settings, Step::Batch(_)) {
-            return Ok(None);
+        if let Some(kept) = self.parts.processors.kept(&self.before.processors, id, settings) {
+            return Ok(Some(kept.processor));
         }
-        let make = |settings: &Step| {
-            process::build(&id.to_string(), settings).map_err(|error| StartError::of("processor", id, error))
-        };
-        self.parts.processors.get(&self.before.processors, id, settings.clone(), make).map(Some)
+        let made = processors::make(id, settings).await?;
+        Ok(made.map(|made| self.parts.processors.put(id, settings.clone(), made).processor))
     }
 }
 
@@ -171,8 +177,12 @@ fn make_exporter(
         Settings::OtlpHttp(otlp) => {
             export::otlp::Http::new(name, otlp, connector, auth, hop).map(|e| e as _).map_err(|e| told(&e))
         }
-        Settings::Debug(_) | Settings::File(_) | Settings::PrometheusRemoteWrite(_) => {
-            Err("this version cannot send by it".to_owned())
+        Settings::Debug(debug) => {
+            export::debug::Debug::new(name, debug).map(|e| e as _).map_err(|e| told(&e))
+        }
+        Settings::File(file) => export::file::File::new(name, file).map(|e| e as _).map_err(|e| told(&e)),
+        Settings::PrometheusRemoteWrite(write) => {
+            RemoteWrite::new(name, write, connector, auth).map(|e| e as _).map_err(|e| told(&e))
         }
     }
 }

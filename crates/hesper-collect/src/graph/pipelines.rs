@@ -16,7 +16,7 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
 }
 
-pub(crate) fn plan(
+pub(crate) async fn plan(
     maker: &mut Maker<'_>,
     id: &PipelineId,
     pipeline: &Pipeline,
@@ -24,7 +24,7 @@ pub(crate) fn plan(
     let mut steps = Vec::new();
     let mut merge = None;
     for id in &pipeline.processors {
-        steps.extend(maker.processor(id)?);
+        steps.extend(maker.processor(id).await?);
         if let Some(Processor::Batch(batch)) = maker.config.processors.get(id).map(|c| &c.settings) {
             merge.get_or_insert_with(|| Merge::from(batch));
         }

@@ -4,23 +4,26 @@
 use super::{Maker, StartError};
 use crate::{
     counted::Counted,
+    discovery::MeshDiscovery,
     gate::Gate,
     intake::{Intake, Own},
     listen::{Listening, listen},
+    mesh::MeshConnector,
     spread::Spread,
 };
 use arc_swap::ArcSwap;
 use hesper_collector_config::{
     Auth, Endpoint, Extension, Id, ServerTls, Signal,
-    receivers::{OtlpGrpc, OtlpHttp, OtlpReceiver},
+    receivers::{OtlpGrpc, OtlpHttp, OtlpReceiver, PrometheusReceiver},
 };
 use hesper_sdk::Context;
 use hesper_telemetry::{
     auth::Authenticator,
     receive::{Admission, Builder, Server},
+    scrape::{self, Scraper},
 };
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::task::JoinHandle;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// What a listener is made of. It runs on while this stays the same.
@@ -47,6 +50,48 @@ pub(crate) struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
+
+/// A `prometheus` receiver that runs.
+pub(crate) struct Scraping {
+    scraper: Scraper,
+    intake: Arc<Intake>,
+}
+
+impl Scraping {
+    /// Begins to scrape.
+    pub(crate) fn start(
+        id: &Id,
+        settings: PrometheusReceiver,
+        spread: Arc<Spread>,
+        connector: Arc<MeshConnector>,
+        shared: &Shared,
+    ) -> Self {
+        let own = Own(shared.ctx.clone());
+        let seed = own.name().unwrap_or_default();
+        let intake =
+            Intake { spread: ArcSwap::new(spread), authenticator: None, own, gate: shared.gate.clone() };
+        let intake = Arc::new(intake);
+        let discovery = Arc::new(MeshDiscovery(shared.ctx.clone()));
+        let parts = scrape::Parts { connector, discovery, sink: intake.clone() };
+        Self { scraper: Scraper::start(&id.to_string(), settings, &seed, parts), intake }
+    }
+
+    /// Goes on with other settings and pipelines.
+    pub(crate) fn change(&self, settings: PrometheusReceiver, spread: Arc<Spread>) {
+        self.intake.spread.store(spread);
+        self.scraper.reload(settings);
+    }
+
+    /// Scrapes no more; what was scraped is handed over.
+    pub(crate) async fn stop(self) {
+        if timeout(HANDOVER, self.scraper.shutdown()).await.is_err() {
+            tracing::warn!("what was scraped last was not taken in time");
+        }
+    }
+}
+
+/// How long what was scraped may take to reach the queues when a receiver ends.
+const HANDOVER: Duration = Duration::from_secs(10);
 
 /// What all receivers share.
 pub(crate) struct Shared {
