@@ -1,4 +1,4 @@
-//! The three stories of README.md, as a reader would type them.
+//! The stories of README.md, as a reader would type them.
 
 use hesper_integration::{Netns, NodeExporter, binaries, run};
 use std::{env, fs, path::Path, time::Duration};
@@ -16,7 +16,7 @@ fn shell_blocks(markdown: &str) -> Vec<String> {
 fn the_readme_is_true() {
     let readme = fs::read_to_string(binaries::repository().join("README.md")).expect("README.md");
     let blocks = shell_blocks(&readme);
-    assert_eq!(blocks.len(), 4, "a controller, and three stories");
+    assert_eq!(blocks.len(), 5, "a controller, and four stories");
 
     // A machine of its own, as far as the network goes: the README's ports are free and nothing else is there.
     let netns = Netns::new("readme");
@@ -33,12 +33,18 @@ fn the_readme_is_true() {
     command.env_clear().env("PATH", path).env("HOME", directory.path());
 
     let done = run(command, "", WITHIN);
-    let logs = ["quickstart.log", "host.log", "run.log"].map(|name| {
+    let logs = ["quickstart.log", "host.log", "run.log", "centre.log", "edge.log"].map(|name| {
         let text = fs::read_to_string(directory.path().join(name)).unwrap_or_default();
         format!("--- {name}:\n{text}")
     });
     assert_eq!(done.code, 0, "{}\n{}\n{}", done.stdout, done.stderr, logs.join("\n"));
+    let metric = done.stdout.lines().any(|line| line.starts_with("node_uname_info{"));
+    assert!(metric, "nothing was scraped: {}", done.stdout);
     let last = done.stdout.lines().last().unwrap_or_default();
-    assert!(last.starts_with("node_uname_info{"), "the last line is no metric: {}", done.stdout);
+    assert!(
+        last.ends_with(r#""stringValue":"edge-1""#),
+        "the span does not name its gateway: {}",
+        done.stdout
+    );
     assert!(logs.iter().all(|log| !log.contains(" ERROR ")), "{}", logs.join("\n"));
 }
