@@ -168,8 +168,6 @@ impl Storage {
                 extensions::WhenFull::DropOldest => hesper_queue::WhenFull::DropOldest,
             },
             group_bytes: usual.group_bytes.min(segment_bytes),
-            // What is settled is in the ledger's file first, and is acknowledged again from there after a crash.
-            save_every: Duration::from_secs(5),
             ..usual
         }
     }

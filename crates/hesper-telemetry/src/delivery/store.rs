@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often the book is written down: what a crash undoes is delivered again.
-const SAVE_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const SAVE_EVERY: Duration = Duration::from_millis(500);
 /// When somebody waits for room, which only what is written down gives.
 const HURRY: Duration = Duration::from_millis(20);
 /// The pause after the disk refused.
@@ -40,6 +40,15 @@ const READ: usize = 4 << 20;
 
 /// Opens a directory as a disk. The tests have one that breaks.
 pub(crate) type Disks = Arc<dyn Fn(&Path) -> io::Result<Arc<dyn Disk>> + Send + Sync>;
+
+/// What a log stands on.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) disks: Disks,
+    pub(crate) clock: Clock,
+    /// How often the book is written down.
+    pub(crate) save_every: Duration,
+}
 
 /// An open log. Dropping it leaves everything on disk as a crash would.
 pub(crate) struct Store {
@@ -85,11 +94,10 @@ impl Store {
         pipeline: &str,
         storage: &Storage,
         destinations: &[String],
-        disks: &Disks,
-        clock: Clock,
+        ground: &Ground,
     ) -> Result<(Arc<Self>, Vec<DiskSource>), OpenError> {
         let directory = storage.directory.join(escaped(pipeline));
-        let opened = open_log(pipeline, storage, &directory, disks, clock).await?;
+        let opened = open_log(pipeline, storage, &directory, ground).await?;
         tell(pipeline, &opened.recovery);
         let Opened { desk, log, ids, .. } = opened;
         let (ids, ackers) = (Arc::new(ids), Arc::new(Ackers::default()));
@@ -103,7 +111,12 @@ impl Store {
         let ledger = count_rest(&log, &desk, next).await?;
         ackers.all().insert(LEDGER.to_owned(), ledger.acker());
         let hurry = Arc::new(Notify::new());
-        let keeper = Keeper { desk: desk.clone(), ackers: ackers.clone(), hurry: hurry.clone() };
+        let keeper = Keeper {
+            desk: desk.clone(),
+            ackers: ackers.clone(),
+            hurry: hurry.clone(),
+            every: ground.save_every,
+        };
         // The reader of the ledger is given back with the keeper: nobody else may have it.
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run(ledger)));
         let store = Self {
@@ -201,14 +214,13 @@ async fn open_log(
     pipeline: &str,
     storage: &Storage,
     directory: &Path,
-    disks: &Disks,
-    clock: Clock,
+    ground: &Ground,
 ) -> Result<Opened, OpenError> {
     let until = Instant::now() + storage.timeout;
     loop {
         let (pipeline, storage, directory) = (pipeline.to_owned(), storage.clone(), directory.to_owned());
-        let (disks, clock) = (disks.clone(), clock.clone());
-        let open = move || open_blocking(&pipeline, &storage, &directory, &disks, clock);
+        let ground = ground.clone();
+        let open = move || open_blocking(&pipeline, &storage, &directory, &ground);
         match tokio::task::spawn_blocking(open).await {
             Ok(Err(OpenError::Queue(hesper_queue::OpenError::InUse { .. }))) if Instant::now() < until => {
                 sleep(LOCK_POLL).await;
@@ -223,17 +235,17 @@ fn open_blocking(
     pipeline: &str,
     storage: &Storage,
     directory: &Path,
-    disks: &Disks,
-    clock: Clock,
+    ground: &Ground,
 ) -> Result<Opened, OpenError> {
     let failed = |doing| move |source| OpenError::Io { doing, path: directory.to_owned(), source };
-    let disk = disks(directory).map_err(failed("open the queue"))?;
+    let disk = (ground.disks)(directory).map_err(failed("open the queue"))?;
     let (desk, file) = Desk::load(pipeline, disk.clone()).map_err(failed("read the ledger"))?;
     let desk = Arc::new(desk);
     let observed = desk.clone();
     let observer = Arc::new(move |event: &Event<'_>| observed.observe(event));
-    let options: Options = storage.options();
-    let (log, recovery) = Log::open_on(disk.clone(), directory, options, observer, clock)?;
+    // What is settled is in the ledger's file first, and is acknowledged again from there after a crash: the cursors have no hurry.
+    let options = Options { save_every: 10 * ground.save_every, ..storage.options() };
+    let (log, recovery) = Log::open_on(disk.clone(), directory, options, observer, ground.clock.clone())?;
     // Before the lock was ours, another process may have ended its work.
     if !desk.is_as_loaded(file.as_deref()).map_err(failed("read the ledger"))? && !desk.is_dirty() {
         return Err(hesper_queue::OpenError::InUse { path: directory.to_owned() }.into());
@@ -291,6 +303,7 @@ struct Keeper {
     desk: Arc<Desk>,
     ackers: Arc<Ackers>,
     hurry: Arc<Notify>,
+    every: Duration,
 }
 
 impl Keeper {
@@ -298,7 +311,7 @@ impl Keeper {
         loop {
             self.desk.changed.notified().await;
             tokio::select! {
-                () = sleep(SAVE_EVERY) => {}
+                () = sleep(self.every) => {}
                 () = self.hurry.notified() => sleep(HURRY).await,
             }
             if !save(&self.desk, &self.ackers).await {

@@ -176,9 +176,8 @@ impl Delivery {
         served: &[(String, Arc<Settings>)],
     ) -> Result<Served, OpenError> {
         let names: Vec<_> = served.iter().map(|(name, _)| name.clone()).collect();
-        let disks = (self.disks)(storage);
-        let (store, sources) =
-            Store::open(&self.pipeline, storage, &names, &disks, self.clock.clone()).await?;
+        let ground = (self.ground)(storage);
+        let (store, sources) = Store::open(&self.pipeline, storage, &names, &ground).await?;
         let lane = |((name, settings), source): (&(String, Arc<Settings>), _)| {
             self.lane_on_disk(&store, name, settings.clone(), source)
         };

@@ -9,12 +9,11 @@ use super::{
     desk::Desk,
     lane::Lane,
     plan::Storage,
-    store::{Disks, Store, directories},
+    store::{Ground, SAVE_EVERY, Store, directories},
 };
 use crate::origin::{BatchId, Origin};
 use change::{check, quiet};
 use hesper_otlp::{Batch, Refusal};
-use hesper_queue::Clock;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, Weak},
@@ -35,9 +34,11 @@ pub struct Delivery {
     shown: std::sync::RwLock<Shown>,
     /// Held by whoever changes it.
     changing: Mutex<()>,
-    disks: Box<dyn Fn(&Storage) -> Disks + Send + Sync>,
-    clock: Clock,
+    ground: GroundOf,
 }
+
+/// What the log of a storage stands on.
+pub(crate) type GroundOf = Box<dyn Fn(&Storage) -> Ground + Send + Sync>;
 
 #[derive(Clone)]
 enum State {
@@ -69,15 +70,16 @@ impl Delivery {
     /// # Errors
     /// When the plan makes no sense, or a log cannot be opened.
     pub async fn open(plan: Plan) -> Result<Self, OpenError> {
-        Self::open_on(plan, Box::new(directories), Arc::new(now_ms)).await
+        let ground = |storage: &Storage| Ground {
+            disks: directories(storage),
+            clock: Arc::new(now_ms),
+            save_every: SAVE_EVERY,
+        };
+        Self::open_on(plan, Box::new(ground)).await
     }
 
     /// As [`Delivery::open`], on other disks.
-    pub(crate) async fn open_on(
-        plan: Plan,
-        disks: Box<dyn Fn(&Storage) -> Disks + Send + Sync>,
-        clock: Clock,
-    ) -> Result<Self, OpenError> {
+    pub(crate) async fn open_on(plan: Plan, ground: GroundOf) -> Result<Self, OpenError> {
         check(&plan)?;
         let delivery = Self {
             in_memory: InMemory::new(&plan.pipeline),
@@ -86,8 +88,7 @@ impl Delivery {
             state: watch::Sender::new(State::Changing),
             shown: std::sync::RwLock::default(),
             changing: Mutex::default(),
-            disks,
-            clock,
+            ground,
         };
         let none = Routes { direct: Vec::new(), memory: Vec::new(), stores: Vec::new() };
         let routes = delivery.build(plan.destinations, &none).await?;

@@ -39,10 +39,16 @@ enum Step {
     /// So many batches at once.
     Accept(u64),
     LoseAnswers(u64),
-    /// The first or second one ends; with a seed, by a power cut.
+    /// The first or second one ends; with a seed, by a power cut. Perhaps the next process ends likewise, at its so many'th call of the disk.
     End {
         second: bool,
         seed: Option<u64>,
+        again: Option<u64>,
+    },
+    /// The disk of the first or second one ends its process at its so many'th call from now.
+    EndAfter {
+        second: bool,
+        calls: u64,
     },
     /// Time passes until something arrives in the end.
     Arrive,
@@ -52,7 +58,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (1_u64..12).prop_map(Step::Accept),
         1 => (0_u64..4).prop_map(Step::LoseAnswers),
-        3 => (any::<bool>(), prop::option::of(any::<u64>())).prop_map(|(second, seed)| Step::End { second, seed }),
+        3 => (any::<bool>(), prop::option::of(any::<u64>()), prop::option::of(0_u64..40))
+            .prop_map(|(second, seed, again)| Step::End { second, seed, again }),
+        2 => (any::<bool>(), 0_u64..30).prop_map(|(second, calls)| Step::EndAfter { second, calls }),
         2 => Just(Step::Arrive),
     ]
 }
@@ -67,14 +75,29 @@ struct Two {
     promised: Vec<u64>,
 }
 
+/// Opens a log, in as many processes as that takes.
+async fn open(world: &World, destination: &Destination) -> Delivery {
+    loop {
+        match world.try_open([destination.clone()]).await {
+            Ok(delivery) => return delivery,
+            Err(error) => {
+                let mut disk = world.disk.lock().expect("lock");
+                assert!(disk.has_ended(), "{error}");
+                *disk = disk.restart();
+            }
+        }
+    }
+}
+
 fn items_of(number: u64) -> u64 {
     1 + number % 4
 }
 
 impl Two {
-    async fn new() -> Self {
+    async fn new(save_every: Duration) -> Self {
         let mut two = Self {
-            worlds: [World::new(), World::new()],
+            // Often, so that the ends come in the midst of it.
+            worlds: [World { save_every, ..World::new() }, World { save_every, ..World::new() }],
             hop: Arc::default(),
             sink: Fake::new(Answer::Yes),
             first: None,
@@ -93,12 +116,39 @@ impl Two {
             storage: Some(self.worlds[0].storage.clone()),
             ..Destination::new("hop", self.hop.clone())
         };
-        self.first = Some(self.worlds[0].open([hop]).await);
+        self.first = Some(open(&self.worlds[0], &hop).await);
     }
 
     async fn open_second(&mut self) {
-        let second = self.worlds[1].open([self.worlds[1].stored("sink", &self.sink)]).await;
+        let second = open(&self.worlds[1], &self.worlds[1].stored("sink", &self.sink)).await;
         *self.hop.target.lock().expect("lock") = Some(Arc::new(second));
+    }
+
+    /// The process of one of them ends, and the next one begins.
+    async fn end(&mut self, second: bool, seed: Option<u64>, again: Option<u64>) {
+        {
+            let mut disk = self.worlds[usize::from(second)].disk.lock().expect("lock");
+            *disk = seed.map_or_else(|| disk.restart(), |seed| disk.power_cut(seed));
+            again.into_iter().for_each(|calls| disk.end_after(calls));
+        }
+        if second {
+            drop(self.hop.target.lock().expect("lock").take());
+            self.open_second().await;
+        } else {
+            drop(self.first.take());
+            self.open_first().await;
+        }
+    }
+
+    /// Begins those anew whose process has ended.
+    async fn revive(&mut self) {
+        for second in [false, true] {
+            // From now on it is let be.
+            self.worlds[usize::from(second)].disk().end_after(u64::MAX / 2);
+            if self.worlds[usize::from(second)].disk().has_ended() {
+                self.end(second, None, None).await;
+            }
+        }
     }
 
     fn first(&self) -> &Delivery {
@@ -120,24 +170,10 @@ impl Two {
                 self.promised.extend(taken.map(|(number, _)| number));
             }
             Step::LoseAnswers(every) => self.hop.loses.store(every, Relaxed),
-            Step::End { second: false, seed } => {
-                let first = self.first.take().expect("it runs");
-                match seed {
-                    Some(seed) => self.worlds[0].cut(first, seed),
-                    None => self.worlds[0].kill(first),
-                }
-                self.open_first().await;
-            }
-            Step::End { second: true, seed } => {
-                let second = self.hop.target.lock().expect("lock").take().expect("it runs");
-                {
-                    let mut disk = self.worlds[1].disk.lock().expect("lock");
-                    *disk = seed.map_or_else(|| disk.restart(), |seed| disk.power_cut(seed));
-                }
-                drop(second);
-                self.open_second().await;
-            }
+            Step::End { second, seed, again } => self.end(second, seed, again).await,
+            Step::EndAfter { second, calls } => self.worlds[usize::from(second)].disk().end_after(calls),
             Step::Arrive => {
+                self.revive().await;
                 let count = self.sink.got.borrow().len() + 1;
                 // When every answer is lost, the first queue never becomes empty.
                 if self.hop.loses.load(Relaxed) != 1 {
@@ -148,7 +184,8 @@ impl Two {
         }
     }
 
-    async fn check(self) {
+    async fn check(mut self) {
+        self.revive().await;
         self.hop.loses.store(0, Relaxed);
         let second = self.second();
         until("the first queue", || sums(self.first(), "hop").2 == 0).await;
@@ -163,12 +200,15 @@ impl Two {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
-    fn everything_arrives_exactly_once(steps in prop::collection::vec(step(), 1..14)) {
+    fn everything_arrives_exactly_once(
+        steps in prop::collection::vec(step(), 1..14),
+        save_every in 0_u64..4,
+    ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("runtime").block_on(async {
-            let mut two = Two::new().await;
+            let mut two = Two::new(Duration::from_millis(save_every)).await;
             for step in steps {
                 two.apply(step).await;
             }

@@ -6,7 +6,10 @@ mod memory;
 mod replan;
 mod requests;
 
-use super::{store::Disks, *};
+use super::{
+    store::{Disks, Ground, SAVE_EVERY},
+    *,
+};
 use crate::{
     export::{Exporter, Failure, Shipment},
     origin::{BatchId, Origin, Sender},
@@ -175,6 +178,7 @@ fn plan(destinations: impl Into<Vec<Destination>>) -> Plan {
 struct World {
     disk: Mutex<FaultyDisk>,
     storage: Storage,
+    save_every: Duration,
 }
 
 impl World {
@@ -187,7 +191,7 @@ impl World {
             max_age: None,
             when_full: WhenFull::Block,
         };
-        Self { disk: Mutex::new(FaultyDisk::new()), storage }
+        Self { disk: Mutex::new(FaultyDisk::new()), storage, save_every: SAVE_EVERY }
     }
 
     fn disk(&self) -> FaultyDisk {
@@ -205,7 +209,8 @@ impl World {
     async fn try_open(&self, destinations: impl Into<Vec<Destination>>) -> Result<Delivery, OpenError> {
         let disk = self.disk();
         let disks: Disks = Arc::new(move |_| Ok(Arc::new(disk.clone()) as Arc<dyn Disk>));
-        Delivery::open_on(plan(destinations), Box::new(move |_| disks.clone()), Arc::new(|| 1)).await
+        let ground = Ground { disks, clock: Arc::new(|| 1), save_every: self.save_every };
+        Delivery::open_on(plan(destinations), Box::new(move |_| ground.clone())).await
     }
 
     /// Ends the process without a word.
