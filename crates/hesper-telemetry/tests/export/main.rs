@@ -3,4 +3,5 @@
 mod files;
 mod grpc;
 mod http;
+mod remote_write;
 mod support;

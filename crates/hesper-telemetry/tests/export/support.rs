@@ -45,7 +45,7 @@ pub(crate) fn quoted(pem: &str) -> String {
 pub(crate) fn settings(kind: &str, body: &str) -> Settings {
     let text = format!(
         "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nexporters: {{{kind}: {body}}}\n\
-         service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [{kind}]}}}}}}"
+         service: {{pipelines: {{metrics: {{receivers: [otlp], exporters: [{kind}]}}}}}}"
     );
     let (config, _) = load(&[("test.yaml", text.as_str())], &|_| None).expect("a configuration");
     config.exporters.into_iter().next().expect("an exporter").1.settings
