@@ -149,7 +149,12 @@ impl Writer {
             };
             let gone = match judge(&oldest, occasion, now_ms, &self.shared.options) {
                 Verdict::Keep => return any,
-                Verdict::Delete => self.delete_oldest(place.base, None),
+                Verdict::Delete => {
+                    if occasion == Occasion::DiskFull {
+                        self.empty(place.base);
+                    }
+                    self.delete_oldest(place.base, None)
+                }
                 Verdict::SaveAndDelete => {
                     self.save();
                     self.delete_oldest(place.base, None)
@@ -180,6 +185,13 @@ impl Writer {
             self.save();
         }
         relieved
+    }
+
+    /// Takes the room of a segment that everybody is past: a reader may have it open, and a file without a name keeps its room until
+    /// it is closed.
+    pub(crate) fn empty(&self, base: u64) {
+        // If it cannot be done, the room comes later.
+        let _ = self.shared.disk.open(&file_name(base)).and_then(|file| file.set_size(0));
     }
 
     pub(crate) fn delete_oldest(&mut self, base: u64, dropped: Option<DropReason>) -> bool {

@@ -249,6 +249,7 @@ impl Writer {
             return false;
         }
         self.active = None;
+        self.empty(base);
         self.delete_oldest(base, None)
     }
 

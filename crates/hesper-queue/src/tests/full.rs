@@ -300,6 +300,21 @@ async fn numbers_go_on_though_nothing_could_be_written_after_starting_over() {
     assert_eq!(world.append(&log, [payload(3)]).await, [3]);
 }
 
+/// A file without a name keeps its room for as long as somebody has it open, and readers have.
+#[tokio::test]
+async fn what_goes_gives_its_room_back_though_a_reader_has_it_open() {
+    let world = World::new(small());
+    let (log, _) = world.open();
+    let mut reader = log.reader("a", Begin::End).await.expect("reader");
+    world.append(&log, (1..=2).map(payload)).await;
+    assert_eq!(drain(&mut reader).await.len(), 2);
+    let open = crate::Disk::open(&world.disk, &crate::segment::file_name(1)).expect("the segment");
+    (1..=2).for_each(|seq| assert!(reader.ack(seq)));
+    world.disk.set_room(Some(world.disk.used()));
+    assert_eq!(world.append(&log, [payload(3)]).await, [3]);
+    assert_eq!(open.size().expect("its size"), 0);
+}
+
 #[tokio::test]
 async fn a_full_disk_drops_the_oldest_where_that_is_asked_for() {
     let world = World::new(Options { when_full: WhenFull::DropOldest, ..small() });
