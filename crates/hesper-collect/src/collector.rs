@@ -149,6 +149,9 @@ impl Collector {
             };
             next.insert(id.clone(), Arc::new(Pipeline { id, steps, delivery }));
         }
+        for pipeline in next.values() {
+            tell_unserved(pipeline);
+        }
         let before = std::mem::replace(&mut self.pipelines, next);
         Ok(before.into_iter().filter(|(id, _)| !self.pipelines.contains_key(id)).map(|(_, p)| p).collect())
     }
@@ -278,6 +281,17 @@ impl Collector {
         });
         futures::future::join_all(closing).await;
         futures::future::join_all(self.parts.exporters().map(|exporter| exporter.shutdown())).await;
+    }
+}
+
+/// What a queue keeps for exporters that its pipeline does not have any more holds room until somebody decides.
+fn tell_unserved(pipeline: &Pipeline) {
+    for exporter in pipeline.delivery.unserved() {
+        tracing::warn!(
+            pipeline = %pipeline.id,
+            exporter,
+            "the queue keeps batches for an exporter that the pipeline does not have: put it back, or drop them with 'hesper collect forget'"
+        );
     }
 }
 

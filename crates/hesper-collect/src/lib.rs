@@ -7,7 +7,7 @@
 //!   stamped, and `spread` over the pipelines; each of them processes it and gives it to its queues.
 //! - [`mesh`]: `hesper://SERVICE` for receivers and exporters: bound services and dialed streams. `listen`: every place to listen at; `discovery`:
 //!   what can be scraped.
-//! - [`accounts`]: what became of every item.
+//! - [`accounts`]: what became of every item; [`forget`]: what is kept for an exporter that is no more.
 //! - `health`: one URL that says whether all is well. `own_metrics`: what is `counted`, as `numbers` with names.
 //!
 //! How telemetry is received, stored and sent is `hesper-telemetry`'s; this crate puts it together.
@@ -17,6 +17,7 @@ pub mod collector;
 mod counted;
 mod discovery;
 pub mod files;
+pub mod forget;
 mod gate;
 mod graph;
 mod health;

@@ -80,6 +80,7 @@ const PORT: u16 = 8888;
 pub(crate) fn read(s: &Section<'_>) -> Telemetry {
     s.section("traces", Section::anything);
     s.idle("traces", "`hesper` traces itself with --trace");
+    s.idle("resource", "metrics carry the names that people alert on, and no resource");
     Telemetry {
         metrics: s.section("metrics", metrics).unwrap_or_default(),
         logs: s.section("logs", logs).unwrap_or_default(),
@@ -165,6 +166,7 @@ fn logs(s: &Section<'_>) -> OwnLogs {
         "error" => Some(LogLevel::Error),
         _ => None,
     };
+    s.idle("encoding", "`hesper --log-format json` says how lines are written");
     OwnLogs {
         level: s
             .parsed("level", "a level", "write debug, info, warn or error", level)

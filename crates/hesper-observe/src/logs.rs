@@ -1,7 +1,8 @@
 //! Log lines on stderr.
 
-use std::io::IsTerminal;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+use std::{io::IsTerminal, sync::OnceLock};
+pub use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// The environment variable that filters log lines, in `tracing`'s grammar: `debug`, `warn,hesper_router=trace`.
 pub const FILTER_VARIABLE: &str = "HESPER_LOG";
@@ -79,8 +80,13 @@ pub enum LogsError {
 /// # Errors
 /// [`LogsError`]: an unreadable filter is an error, not a silent default.
 pub fn init(options: Options) -> Result<(), LogsError> {
+    // What the caller of the program said counts more than what a configuration says later.
+    let mut chosen = options.verbosity > 0;
     let filter = match std::env::var(FILTER_VARIABLE) {
-        Ok(text) if !text.trim().is_empty() => EnvFilter::builder().parse(text)?,
+        Ok(text) if !text.trim().is_empty() => {
+            chosen = true;
+            EnvFilter::builder().parse(text)?
+        }
         Ok(_) | Err(std::env::VarError::NotPresent) => {
             EnvFilter::builder().with_default_directive(options.level().into()).parse("")?
         }
@@ -88,10 +94,39 @@ pub fn init(options: Options) -> Result<(), LogsError> {
     };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match options.format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            keep(chosen, move |filter| drop(handle.reload(filter)));
+            lines.try_init()
+        }
+        Format::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            keep(chosen, move |filter| drop(handle.reload(filter)));
+            lines.try_init()
+        }
     }
     .map_err(LogsError::Already)
+}
+
+/// Changes the filter of the lines.
+type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static CHANGE: OnceLock<Change> = OnceLock::new();
+
+fn keep(chosen: bool, change: impl Fn(EnvFilter) + Send + Sync + 'static) {
+    if !chosen {
+        // Set once: whoever initialises twice is told so.
+        let _ = CHANGE.set(Box::new(change));
+    }
+}
+
+/// Sets the level that a configuration names, unless the caller of the program chose one by `-v` or [`FILTER_VARIABLE`].
+pub fn set_level(level: LevelFilter) {
+    if let Some(change) = CHANGE.get() {
+        change(EnvFilter::default().add_directive(level.into()));
+    }
 }
 
 #[cfg(test)]

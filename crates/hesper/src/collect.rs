@@ -11,8 +11,12 @@ use hesper_collect::{
     Collector, Setup, accounts,
     files::{self, ConfigError},
 };
-use hesper_collector_config::Config;
-use hesper_observe::{audit::Audit, metrics::Registry};
+use hesper_collector_config::{Config, LogLevel};
+use hesper_observe::{
+    audit::Audit,
+    logs::{self, LevelFilter},
+    metrics::Registry,
+};
 use hesper_sdk::Context;
 use serde_json::Value;
 use std::{
@@ -74,6 +78,12 @@ fn read(paths: &[PathBuf]) -> Result<Config> {
     for remark in remarks {
         tracing::warn!("{}", one_line(&remark.to_string()));
     }
+    logs::set_level(match config.service.telemetry.logs.level {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+    });
     Ok(config)
 }
 
@@ -108,6 +118,16 @@ pub(crate) async fn ledger(paths: &[PathBuf], json: bool) -> Result<()> {
         );
     }
     if json { Ok(output::json(&accounts)?) } else { Ok(output::line(table(&accounts).boxed())?) }
+}
+
+/// Drops what a queue keeps for an exporter that is no more.
+///
+/// # Errors
+/// The configuration cannot be used, or there is nothing to forget.
+pub(crate) async fn forget(paths: &[PathBuf], pipeline: &str, exporter: &str) -> Result<()> {
+    let (config, _) = files::read(paths).map_err(told)?;
+    hesper_collect::forget::forget(&config, pipeline, exporter).await?;
+    Ok(output::line(format_args!("forgot what the queue of pipeline '{pipeline}' kept for '{exporter}'"))?)
 }
 
 /// What the running collector says; none when there is none.

@@ -6,6 +6,7 @@ use hesper_collector_config::{
 };
 use hesper_telemetry::{
     delivery::{Destination, Merge, Plan, Storage},
+    export::remote_write::RemoteWrite,
     process,
 };
 use std::sync::Arc;
@@ -41,13 +42,21 @@ fn destination(maker: &mut Maker<'_>, id: &Id, merge: Option<&Merge>) -> Result<
     let queue = settings.sending_queue();
     let own = queue.and_then(|queue| queue.batch.as_ref()).map(Merge::from);
     Ok(Destination {
-        queue: queue.cloned().or_else(|| no_queue(settings)),
+        queue: queue.cloned().map(|queue| in_order(queue, settings)).or_else(|| no_queue(settings)),
         retry: settings.retry().cloned().unwrap_or_else(no_retry),
         merge: own.or_else(|| merge.cloned()),
         storage: storage(maker, queue)?,
         gateway: super::parts::is_gateway(settings),
         ..Destination::new(id.to_string(), exporter)
     })
+}
+
+/// Receivers of remote write refuse what is older than what they have: one delivery at a time. Consumers are shards inside.
+fn in_order(queue: SendingQueue, settings: &Exporter) -> SendingQueue {
+    match settings {
+        Exporter::PrometheusRemoteWrite(_) => SendingQueue { num_consumers: RemoteWrite::CONSUMERS, ..queue },
+        _ => queue,
+    }
 }
 
 /// What has no queue of its own answers when it is done: the sender waits for the file.

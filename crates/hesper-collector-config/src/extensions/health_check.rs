@@ -35,6 +35,12 @@ pub(crate) fn read(s: &Section<'_>) -> HealthCheck {
     if !path.starts_with('/') {
         s.refuse("path", "does not begin with /", "write /, or /health");
     }
+    s.unsupported("auth", "leave it out: it tells nothing but whether all is well");
+    for key in
+        ["cors", "response_headers", "compression_algorithms", "include_metadata", "max_request_body_size"]
+    {
+        s.idle(key, "it answers GET with a line");
+    }
     HealthCheck {
         server: http_server(s, Address::new("localhost", 13133)),
         path,

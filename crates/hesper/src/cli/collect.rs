@@ -37,6 +37,8 @@ pub(crate) struct CollectArgs {
 enum CollectCommand {
     /// Tell what became of every item: for each destination and sender, accepted = delivered + queued + dropped
     Ledger(LedgerArgs),
+    /// Drop what a queue keeps for an exporter that its pipeline does not have any more; the collector must not run
+    Forget(ForgetArgs),
 }
 
 /// Tells the ledger.
@@ -50,6 +52,20 @@ struct LedgerArgs {
     output_json: bool,
 }
 
+/// Drops what is kept for nobody.
+#[derive(Args, Debug)]
+struct ForgetArgs {
+    /// The files that the collector runs with
+    #[arg(long, required = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// The pipeline, such as traces or logs/eu
+    #[arg(long, value_name = "ID")]
+    pipeline: String,
+    /// The exporter that is no more
+    #[arg(long, value_name = "ID")]
+    exporter: String,
+}
+
 impl CollectArgs {
     /// Without `--check` and subcommand it is a role.
     pub(crate) fn log_base(&self) -> Base {
@@ -61,8 +77,14 @@ impl CollectArgs {
     /// # Errors
     /// The configuration cannot be used, the pipelines cannot start, or there is no ledger.
     pub(crate) async fn run(self) -> Result<()> {
-        if let Some(CollectCommand::Ledger(args)) = self.command {
-            return collect::ledger(&args.config, args.output_json).await;
+        match self.command {
+            Some(CollectCommand::Ledger(args)) => {
+                return collect::ledger(&args.config, args.output_json).await;
+            }
+            Some(CollectCommand::Forget(args)) => {
+                return collect::forget(&args.config, &args.pipeline, &args.exporter).await;
+            }
+            None => {}
         }
         if self.check {
             return collect::check(&self.config);

@@ -80,7 +80,7 @@ struct Tally {
 
 impl RemoteWrite {
     /// How many consumers may call [`Exporter::export`] of it: with more, samples would come out of order.
-    pub const CONSUMERS: usize = 1;
+    pub const CONSUMERS: u64 = 1;
 
     /// One of these settings. `name` is the id of the exporter, for messages; `connector` opens the streams.
     ///
