@@ -3,6 +3,7 @@
 use crate::{
     one_line,
     output::{self, Grid},
+    plain_http,
     serve::Stop,
     tunnel::Who,
 };
@@ -133,7 +134,7 @@ pub(crate) async fn forget(paths: &[PathBuf], pipeline: &str, exporter: &str) ->
 /// What the running collector says; none when there is none.
 async fn running(config: &Config) -> Option<Value> {
     let url = accounts::running_at(config)?;
-    let client = reqwest::Client::builder().no_proxy().timeout(ASKING).build().ok()?;
+    let client = plain_http::client(ASKING).ok()?.build().ok()?;
     client.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()
 }
 

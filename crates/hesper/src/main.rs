@@ -21,6 +21,7 @@ mod enrollment_file;
 mod first_contact;
 mod new_file;
 mod output;
+mod plain_http;
 mod serve;
 mod tunnel;
 

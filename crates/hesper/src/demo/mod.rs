@@ -160,12 +160,7 @@ async fn scrape(client: &Context) -> Result<((), String)> {
 }
 
 fn http_client(proxy: Option<&str>) -> Result<reqwest::Client> {
-    // Plain HTTP only; but reqwest wants to know its TLS beforehand.
-    let tls = rustls::ClientConfig::builder_with_provider(hesper_pki::tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(STEP_DEADLINE).no_proxy();
+    let builder = crate::plain_http::client(STEP_DEADLINE)?;
     let builder = match proxy {
         Some(proxy) => builder.proxy(reqwest::Proxy::http(proxy)?),
         None => builder,
