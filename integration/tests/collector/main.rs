@@ -1,0 +1,12 @@
+//! `hesper collect` from outside, between real peers: SDKs, Collectors, receivers that know what was acknowledged.
+
+mod article;
+mod ground;
+mod kill;
+mod kubernetes;
+mod peers;
+mod pki;
+mod queue;
+mod reload;
+mod revoked;
+mod spoof;
