@@ -198,10 +198,14 @@ impl OtlpSink {
         assert_eq!(wanted.len(), acknowledged.len(), "the sender used an id twice");
         let counts = wait_for("everything acknowledged has arrived", within, || {
             let taken = lock(&self.shared.taken);
-            let mut missing = wanted.iter().filter(|line| !taken.counts.contains_key(**line));
-            match missing.next() {
+            let (came, all) = (taken.counts.len(), wanted.len());
+            // Only then is it worth a look at each, which keeps the sink waiting.
+            if came < all {
+                return Err(format!("{came} items, {all} were acknowledged"));
+            }
+            match wanted.iter().find(|line| !taken.counts.contains_key(**line)) {
                 None => Ok(taken.counts.clone()),
-                Some(line) => Err(format!("{} of {} missing, {line}", 1 + missing.count(), wanted.len())),
+                Some(line) => Err(format!("{line} is missing among {came} items")),
             }
         });
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();

@@ -6,6 +6,7 @@ use hesper_integration::{
     otlp::{OtlpSink, Sdk},
     wait_until,
 };
+use std::net::SocketAddr;
 
 /// Of each signal.
 const COUNT: usize = 700;
@@ -149,4 +150,77 @@ service:
     for item in sink.items() {
         assert_eq!(item.resource.get("hesper.identity.name").as_deref(), Some("first"), "{item:?}");
     }
+}
+
+/// Exporters to a real Collector, by what a Collector lets a user write.
+const EXPORTERS: [&str; 10] = [
+    "otlp_grpc/gzip: {endpoint: 'GRPC', tls: {insecure: true}}",
+    "otlp_grpc/none: {endpoint: 'GRPC', tls: {insecure: true}, compression: none}",
+    "otlp_grpc/zstd: {endpoint: 'GRPC', tls: {insecure: true}, compression: zstd}",
+    "otlp_grpc/snappy: {endpoint: 'GRPC', tls: {insecure: true}, compression: snappy}",
+    "otlp_http/gzip: {endpoint: 'http://HTTP'}",
+    "otlp_http/none: {endpoint: 'http://HTTP', compression: none}",
+    "otlp_http/zstd: {endpoint: 'http://HTTP', compression: zstd}",
+    "otlp_http/json: {endpoint: 'http://HTTP', encoding: json}",
+    "otlp_http/snappy: {endpoint: 'http://HTTP', encoding: json, compression: snappy}",
+    "otlp_http/lz4: {endpoint: 'http://HTTP', compression: lz4}",
+];
+
+/// A configuration with one listener, for these exporters.
+fn all_signals(exporters: &str, names: &str) -> String {
+    format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}
+exporters:
+{exporters}service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{traces: &p {{receivers: [otlp], exporters: [{names}]}}, metrics: *p, logs: *p}}
+"
+    )
+}
+
+/// Everything to the sink.
+fn last(sink: &OtlpSink) -> String {
+    all_signals(
+        &format!("  otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}\n", sink.grpc()),
+        "otlp_grpc",
+    )
+}
+
+/// Everything by each of the exporters.
+fn first(grpc: SocketAddr, http: SocketAddr) -> String {
+    let [grpc, http] = [grpc, http].map(|address| address.to_string());
+    let written = EXPORTERS.map(|e| format!("  {}\n", e.replace("GRPC", &grpc).replace("HTTP", &http)));
+    all_signals(&written.concat(), &EXPORTERS.map(|e| e.split(':').next().unwrap_or_default()).join(", "))
+}
+
+/// Sends to the first, and expects that everything comes from the last once for each exporter.
+fn each_once(sink: &OtlpSink, first: SocketAddr) {
+    let sent =
+        Sdk::Python.send("grpc", &format!("http://{first}"), COUNT, "encodings", &[]).acknowledged(3 * COUNT);
+    wait_until("everything has come by each exporter", Stack::PATIENCE, || {
+        let counts = sink.counts();
+        sent.iter().all(|line| counts.get(line) == Some(&EXPORTERS.len()))
+    });
+    assert_eq!(sink.counts().len(), sent.len());
+}
+
+#[test]
+fn a_real_collector_understands_every_encoding_of_ours() {
+    let sink = OtlpSink::start();
+    let Some(mut theirs) = Otelcol::start(&last(&sink)) else { return };
+    let mut ours = Collector::new("ours", &first(theirs.told("GRPC"), theirs.told("HTTP"))).start();
+    each_once(&sink, ours.told("otlp"));
+    assert!(ours.terminate().success());
+    theirs.stop();
+}
+
+#[test]
+fn we_understand_every_encoding_of_a_real_collector() {
+    let sink = OtlpSink::start();
+    let mut ours = Collector::new("ours", &last(&sink)).start();
+    let listener = ours.told("otlp");
+    let Some(mut theirs) = Otelcol::start(&first(listener, listener)) else { return };
+    each_once(&sink, theirs.told("GRPC"));
+    theirs.stop();
+    assert!(ours.terminate().success());
 }
