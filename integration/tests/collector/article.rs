@@ -5,6 +5,7 @@ use crate::{kubernetes::Kubernetes, pki::Ingress};
 use hesper_integration::{
     Collector, Lan, Netns, Place, Stack, StackOptions, binaries,
     otlp::{OtlpSink, Sdk, Sending},
+    sockets::{self, Socket},
     wait_until,
 };
 use std::{fs, path::PathBuf, sync::Arc};
@@ -24,7 +25,6 @@ struct Clusters {
     sink: OtlpSink,
     ingress: Ingress,
     kubernetes: Arc<Kubernetes>,
-    edge_place: Place,
     remote_place: Place,
     _jaeger: Netns,
     directory: tempfile::TempDir,
@@ -50,7 +50,6 @@ impl Clusters {
             kubernetes: Arc::new(Kubernetes::start(&edge_place)),
             edge: Arc::new(edge),
             remote,
-            edge_place,
             remote_place,
             _jaeger: jaeger,
             directory,
@@ -72,17 +71,17 @@ impl Clusters {
             .env("SSL_CERT_FILE", &self.ingress.files.authority.display().to_string())
     }
 
-    /// An unmodified program in the edge cluster sends spans (and the other signals, which no pipeline takes).
+    /// An unmodified program in a pod of the edge cluster sends all signals.
+    fn send(&self, service: &str, further: &str) -> Sending {
+        let mut command = self.edge.wrap(&Sdk::Python.command("grpc", OTLP, SPANS, service, &[]));
+        command.env("OTEL_RESOURCE_ATTRIBUTES", format!("k8s.pod.ip={}{further}", Kubernetes::POD_IP));
+        Sending::by(command)
+    }
+
+    /// The same; only spans are taken.
     fn program(&self, service: &str, further: &str) -> Vec<String> {
-        let command = Sdk::Python.command("grpc", OTLP, SPANS, service, &[]);
-        let mut command = self.edge.wrap(&command);
-        let resource = format!("k8s.pod.ip={}{further}", Kubernetes::POD_IP);
-        let sending = Sending::by({
-            command.env("OTEL_RESOURCE_ATTRIBUTES", resource);
-            command
-        });
         // The signals without a pipeline are UNIMPLEMENTED.
-        let lines = sending.output.fails_with(1).stdout;
+        let lines = self.send(service, further).output.fails_with(1).stdout;
         let spans: Vec<String> =
             lines.lines().filter(|line| line.starts_with("span ")).map(str::to_owned).collect();
         assert_eq!(spans.len(), SPANS, "{lines}");
@@ -225,5 +224,44 @@ fn the_same_works_without_an_ingress() {
         assert_eq!(item.resource.get("hesper.identity.name").as_deref(), Some("edge"), "{item:?}");
     }
     assert!(server.terminate().success());
-    let _ = &clusters.edge_place;
+}
+
+/// The pair of `examples/collector/dark/` as it is, with the policies that its manual names.
+#[test]
+fn the_dark_pair_works_as_it_is_printed() {
+    let clusters = Clusters::new();
+    let stack = StackOptions::default().at(clusters.remote_place.clone()).start();
+    let policies = binaries::repository().join("policies/gateways.yaml").display().to_string();
+    stack.cli(["policy", "apply", &policies, "--yes", "--jwt-dir", "tokens"]).ok();
+    let [centre_id, edge_id] = ["centre", "edge-1"].map(|name| {
+        let file = stack.path(&format!("{name}.json"));
+        stack.cli(["enroll", &format!("tokens/{name}.jwt"), "-o", &file]).ok();
+        file
+    });
+    let queue = |name: &str| clusters.directory.path().join(name).display().to_string();
+    let mut centre = clusters
+        .server(example("dark/centre.yaml"))
+        .env("JAEGER", "my-in-memory-collector:4317")
+        .env("HESPER_QUEUE", &queue("centre"))
+        .identity(&centre_id)
+        .start();
+    let mut listeners = sockets::of_process(centre.process().pid());
+    listeners.retain(Socket::listens_outside_loopback);
+    assert!(listeners.is_empty(), "only the mesh reaches the centre: {listeners:?}");
+    let mut edge = clusters
+        .edge(example("dark/edge.yaml"))
+        .env("HESPER_QUEUE", &queue("edge"))
+        .identity(&edge_id)
+        .start();
+    let sent = clusters.send("shop", "").acknowledged(3 * SPANS);
+    clusters.arrived(&sent);
+    for item in clusters.sink.items() {
+        assert!(
+            RESOURCE.iter().all(|(key, value)| item.resource.get(key).as_deref() == Some(value)),
+            "{item:?}"
+        );
+        assert_eq!(item.resource.get("hesper.identity.name").as_deref(), Some("edge-1"), "{item:?}");
+    }
+    assert!(edge.terminate().success());
+    assert!(centre.terminate().success());
 }
