@@ -8,8 +8,9 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot};
 
-/// Most bytes of a queue whose size is not given in bytes: a thousand requests may be 64 GiB.
-const BYTES_MAX: u64 = 128 << 20;
+/// Most bytes of a queue whose size is not given in bytes: a thousand requests may be 64 GiB. With what receivers hold at once
+/// ([`DEFAULT_BUDGET`](crate::receive::DEFAULT_BUDGET)) it stays below the 200 MiB that a collector may take when nothing can be sent on.
+const BYTES_MAX: u64 = 32 << 20;
 
 /// How a batch ended, for a sender that waits for it.
 pub(crate) type Ending = Result<(), String>;
@@ -232,7 +233,7 @@ mod tests {
         }
         let queue = sized(Sizer::Requests, 1000);
         let taken = (0..200).filter(|number| put(&queue, item(*number, 1, 1 << 20))).count();
-        assert_eq!(taken, 128, "bytes bound every queue");
+        assert_eq!(taken, 32, "bytes bound every queue");
     }
 
     #[test]
