@@ -50,6 +50,11 @@ pub struct Load {
 impl Load {
     /// Sends spans of `service` in batches of this size, this many at once, as fast as they are acknowledged.
     pub fn start(to: SocketAddr, service: &str, batch: usize, at_once: usize) -> Self {
+        Self::heavy(to, service, batch, at_once, 0)
+    }
+
+    /// The same with spans that are larger by so many bytes.
+    pub fn heavy(to: SocketAddr, service: &str, batch: usize, at_once: usize, weight: usize) -> Self {
         let shared = Arc::<Shared>::default();
         let (state, service) = (shared.clone(), service.to_owned());
         let thread = thread::spawn(move || {
@@ -58,8 +63,8 @@ impl Load {
                 let endpoint = Endpoint::from_shared(format!("http://{to}")).expect("an address");
                 let channel = endpoint.connect_timeout(ANSWER).connect_lazy();
                 let trace = rand::random::<[u8; 16]>();
-                let workers =
-                    (0..at_once).map(|_| work(state.clone(), channel.clone(), &service, trace, batch));
+                let workers = (0..at_once)
+                    .map(|_| work(state.clone(), channel.clone(), &service, trace, batch, weight));
                 futures::future::join_all(workers).await;
             });
         });
@@ -71,7 +76,12 @@ impl Load {
         self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner).acknowledged.len()
     }
 
-    /// Waits until so many have been.
+    /// How many have been sent in vain: there was no answer, or that of a failure.
+    pub fn refused(&self) -> usize {
+        self.shared.sent.lock().unwrap_or_else(PoisonError::into_inner).unsure.len()
+    }
+
+    /// Waits until so many have been acknowledged.
     ///
     /// # Panics
     /// When it takes too long.
@@ -110,13 +120,20 @@ impl Drop for Load {
     }
 }
 
-async fn work(shared: Arc<Shared>, channel: Channel, service: &str, trace: [u8; 16], batch: usize) {
+async fn work(
+    shared: Arc<Shared>,
+    channel: Channel,
+    service: &str,
+    trace: [u8; 16],
+    batch: usize,
+    weight: usize,
+) {
     let mut client = TraceServiceClient::new(channel);
     while !shared.stop.load(Ordering::Relaxed) {
         let first = shared.next.fetch_add(batch as u64, Ordering::Relaxed);
         let numbers = first..first + batch as u64;
         let lines: Vec<_> = numbers.clone().map(|number| span_line(&trace, &id(number))).collect();
-        let request = request(service, trace, numbers);
+        let request = request(service, trace, numbers, weight);
         let answer = tokio::time::timeout(ANSWER, client.export(request)).await;
         let failure = match answer {
             Ok(Ok(answer)) => answer.into_inner().partial_success.map(|partial| format!("{partial:?}")),
@@ -141,14 +158,23 @@ fn id(number: u64) -> [u8; 8] {
     (number + 1).to_be_bytes()
 }
 
-fn request(service: &str, trace: [u8; 16], numbers: std::ops::Range<u64>) -> ExportTraceServiceRequest {
+fn request(
+    service: &str,
+    trace: [u8; 16],
+    numbers: std::ops::Range<u64>,
+    weight: usize,
+) -> ExportTraceServiceRequest {
+    let heavy = (weight > 0).then(|| attribute("weight", &"x".repeat(weight)));
     let spans = numbers.map(|number| Span {
         trace_id: trace.to_vec(),
         span_id: id(number).to_vec(),
         name: format!("span-{number}"),
         start_time_unix_nano: 1_700_000_000_000_000_000 + number,
         end_time_unix_nano: 1_700_000_000_000_001_000 + number,
-        attributes: vec![attribute(ID, &format!("{service}-{number}"))],
+        attributes: [attribute(ID, &format!("{service}-{number}"))]
+            .into_iter()
+            .chain(heavy.clone())
+            .collect(),
         ..Span::default()
     });
     let scope = ScopeSpans { spans: spans.collect(), ..ScopeSpans::default() };

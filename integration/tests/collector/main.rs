@@ -4,6 +4,7 @@ mod article;
 mod ground;
 mod kill;
 mod kubernetes;
+mod overload;
 mod peers;
 mod pki;
 mod queue;
