@@ -33,10 +33,12 @@ enum Source {
     OfDirect(&'static str),
     /// Median of one row as a share of another's: (measure, subject, part) each.
     Share([(&'static str, &'static str, &'static str); 2]),
+    /// Hesper's median as a multiple of the best other subject's, of the part where that is least.
+    WorstLead(&'static str),
 }
 
 use Bound::{AtLeast, AtMost};
-use Source::{Median, OfDirect, Share};
+use Source::{Median, OfDirect, Share, WorstLead};
 
 const HESPER: &str = "hesper";
 
@@ -83,6 +85,20 @@ const AIMS: &[(&str, Option<u32>, Source, Bound)] = &[
     ("others beside a peer that reads nothing", None, Median("hostile_share", "reads nothing"), AtLeast(0.9)),
     ("others beside a peer that floods", None, Median("hostile_share", "floods"), AtLeast(0.9)),
     (
+        "OTLP items per CPU second, of the best other collector, worst case",
+        None,
+        WorstLead("otlp_per_cpu"),
+        AtLeast(1.0),
+    ),
+    (
+        "OTLP items per second, of the best other collector, worst case",
+        None,
+        WorstLead("otlp_rate"),
+        AtLeast(1.0),
+    ),
+    ("memory of an overloaded collector, MiB", None, Median("otlp_memory", "overload"), AtMost(200.0)),
+    ("memory of an idle collector, MiB", None, Median("otlp_idle_memory", "spans"), AtMost(14.0)),
+    (
         "others beside handshakes that are never finished",
         None,
         Median("hostile_share", "half handshakes"),
@@ -118,6 +134,16 @@ fn find(source: &Source, rows: &[&Row]) -> Option<f64> {
         OfDirect(measure) => {
             row(measure, DIRECT, "")?;
             Some(row(measure, HESPER, "")?.of_direct?.median)
+        }
+        WorstLead(measure) => {
+            let of = |row: &&&Row| row.measure == *measure && row.subject == HESPER;
+            let lead = |own: &&Row| {
+                let same =
+                    |row: &&&Row| row.measure == *measure && row.part == own.part && row.subject != HESPER;
+                let best = rows.iter().filter(same).map(|row| row.summary.median).fold(0.0, f64::max);
+                (best > 0.0).then(|| own.summary.median / best)
+            };
+            rows.iter().filter(of).filter_map(lead).min_by(f64::total_cmp)
         }
         Share([(m, s, p), (of_m, of_s, of_p)]) => {
             let of = row(of_m, of_s, of_p)?.summary.median;
@@ -170,10 +196,23 @@ mod tests {
     }
 
     #[test]
+    fn a_lead_is_as_good_as_where_it_is_least() {
+        let mut recorder = Recorder::new("as is", 65536);
+        for (part, values) in [("spans", [6.0, 2.0, 3.0]), ("points", [4.0, 5.0, 1.0])] {
+            for (subject, value) in ["hesper", "otelcol", "rotel"].into_iter().zip(values) {
+                recorder.add("otlp_rate", subject, part, 0, value);
+            }
+        }
+        recorder.add("otlp_rate", "hesper", "nobody else", 0, 0.1);
+        let (rows, _) = recorder.finish();
+        assert_eq!(met(&rows, "OTLP items per second"), Some((0.8, false)));
+    }
+
+    #[test]
     fn every_aim_names_a_measure() {
         for (aim, _, source, _) in AIMS {
             let measures = match source {
-                Median(m, _) | OfDirect(m) => vec![*m],
+                Median(m, _) | OfDirect(m) | WorstLead(m) => vec![*m],
                 Share([(a, ..), (b, ..)]) => vec![*a, *b],
             };
             for measure in measures {

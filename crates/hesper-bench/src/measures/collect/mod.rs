@@ -4,6 +4,7 @@
 //! requests, a thousand items each; the figure that matters is items per second of its own CPU time, which the load beside it does
 //! not change. What is lost is told.
 
+mod hop;
 mod subjects;
 
 use super::Effort;
@@ -14,7 +15,6 @@ use crate::{
         payload::{self, ITEMS},
         sink::Sink,
     },
-    process::{cpu_seconds, resident_bytes},
     report::Recorder,
     subjects::Surroundings,
 };
@@ -60,6 +60,7 @@ const CASES: &[Case] = &[
     case("log records", Signal::Logs, false, Way::Pass),
     case("log records, gzip", Signal::Logs, true, Way::Pass),
     case("log records, attribute inserted", Signal::Logs, false, Way::Insert),
+    case("spans, a secured hop", Signal::Traces, false, Way::Hop),
     Case { in_flight: TOO_MANY, ..case("overload", Signal::Logs, true, Way::Pass) },
 ];
 
@@ -116,23 +117,27 @@ async fn measure(
 ) -> Result<Figures> {
     let directory = tempfile::tempdir()?;
     let sink = beside.spawn(Sink::start()).await??;
-    let (running, listen) = subject.start(program, case, sink.address, directory.path()).await?;
+    let running = subject.start(program, case, sink.address, directory.path()).await?;
     tokio::time::sleep(WARM_UP).await;
-    let pid = running.pid();
-    let idle = resident_bytes(pid)?;
+    let idle = running.resident()?;
     let requests = Arc::new(payload::requests(case.signal, case.gzip)?);
-    let plan = Plan { to: listen, signal: case.signal, gzip: case.gzip, requests, in_flight: case.in_flight };
+    let plan = Plan {
+        to: running.listen,
+        signal: case.signal,
+        gzip: case.gzip,
+        requests,
+        in_flight: case.in_flight,
+    };
     let sending = beside.spawn(Sending::start(plan)).await??;
     tokio::time::sleep(WARM_UP).await;
 
-    let (begun, cpu, before) = (Instant::now(), cpu_seconds(pid), sink.items());
+    let (begun, cpu, before) = (Instant::now(), running.cpu(), sink.items());
     let mut most = 0;
     while begun.elapsed().as_secs_f64() < seconds {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        most = most.max(resident_bytes(pid)?);
+        most = most.max(running.resident()?);
     }
-    let (seconds, cpu, items) =
-        (begun.elapsed().as_secs_f64(), cpu_seconds(pid) - cpu, sink.items() - before);
+    let (seconds, cpu, items) = (begun.elapsed().as_secs_f64(), running.cpu() - cpu, sink.items() - before);
     if case.in_flight == TOO_MANY {
         eprintln!(
             "{}: {}: {} requests were told to come again",

@@ -1,9 +1,9 @@
 //! The collectors, each with the configuration that does the same.
 
-use super::Case;
+use super::{Case, hop};
 use crate::{
-    process::{Program, command, installed},
-    stack::free_port,
+    process::{Program, command, cpu_seconds, installed, resident_bytes},
+    stack::{Stack, free_port},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -32,6 +32,38 @@ pub(super) enum Way {
     Insert,
     /// They are on disk before they are acknowledged: fsync.
     Durable,
+    /// Through two of them, with a secured hop between.
+    Hop,
+}
+
+/// What is measured.
+pub(super) struct Running {
+    pub(super) collectors: Vec<Program>,
+    /// Processes whose CPU time counts too.
+    pub(super) others: Vec<u32>,
+    pub(super) listen: SocketAddr,
+    /// Ends with it.
+    pub(super) _stack: Option<Stack>,
+}
+
+impl Running {
+    /// CPU seconds so far.
+    pub(super) fn cpu(&self) -> f64 {
+        let collectors = self.collectors.iter().map(Program::pid);
+        collectors.chain(self.others.iter().copied()).map(cpu_seconds).sum()
+    }
+
+    /// Resident memory of the collectors, bytes.
+    pub(super) fn resident(&self) -> Result<u64> {
+        self.collectors.iter().map(|one| resident_bytes(one.pid())).sum()
+    }
+}
+
+/// The program on the first processor.
+pub(super) fn pinned(program: &Path) -> Result<Command> {
+    let mut pinned = command("taskset")?;
+    pinned.args(["-c", "0"]).arg(program);
+    Ok(pinned)
 }
 
 impl Subject {
@@ -59,8 +91,8 @@ impl Subject {
 
     /// Can it do this at all?
     pub(super) fn can(self, way: Way) -> bool {
-        // Rotel keeps batches in memory only.
-        self != Self::Rotel || way != Way::Durable
+        // Rotel keeps batches in memory only, and its receiver has no TLS.
+        self != Self::Rotel || !matches!(way, Way::Durable | Way::Hop)
     }
 
     /// Starts it on the first processor; where it listens.
@@ -70,10 +102,15 @@ impl Subject {
         case: &Case,
         sink: SocketAddr,
         directory: &Path,
-    ) -> Result<(Program, SocketAddr)> {
+    ) -> Result<Running> {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut pinned = command("taskset")?;
-        pinned.args(["-c", "0"]).arg(program);
+        if case.way == Way::Hop {
+            return match self {
+                Self::Hesper => hop::mesh(program, case, listen, sink, directory).await,
+                _ => hop::mutual_tls(program, case, listen, sink, directory).await,
+            };
+        }
+        let mut pinned = pinned(program)?;
         match self {
             Self::Rotel => rotel(&mut pinned, case, listen, sink),
             Self::Hesper | Self::Otelcol => {
@@ -87,7 +124,7 @@ impl Subject {
         }
         let mut running = Program::start(self.name(), pinned)?;
         running.listens(listen).await?;
-        Ok((running, listen))
+        Ok(Running { collectors: vec![running], others: Vec::new(), listen, _stack: None })
     }
 }
 
