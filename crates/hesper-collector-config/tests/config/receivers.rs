@@ -72,6 +72,13 @@ fn only_the_protocols_that_are_named_run() {
 }
 
 #[test]
+fn check_01_the_ports_are_4317_and_4318() {
+    let otlp = otlp("{grpc: , http: }");
+    assert_eq!(otlp.grpc.expect("gRPC").endpoint, local(4317));
+    assert_eq!(otlp.http.expect("HTTP").server.endpoint, local(4318));
+}
+
+#[test]
 fn every_key_of_grpc() {
     let body = "{protocols: {grpc: {endpoint: 'localhost:1', transport: tcp, max_recv_msg_size_mib: 16, \
                 max_concurrent_streams: 7, read_buffer_size: 524288, write_buffer_size: 1, include_metadata: true}}}";

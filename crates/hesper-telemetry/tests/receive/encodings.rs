@@ -3,8 +3,9 @@
 use crate::support::{BOTH, HTTP, Plan, Running, TRACES, frame, gzip, http1, payload, send, spans};
 use hesper_otlp::{Signal, status::Code};
 use http::Method;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, trace_service_client::TraceServiceClient,
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
+    common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value},
 };
 use prost::Message;
 use std::io::Write;
@@ -170,6 +171,51 @@ async fn check_15_unknown_fields_pass_unchanged() {
     assert_eq!(server.sink.only().batch.payload, odd);
     assert_eq!(server.call(TRACES_RPC, &[], frame(0, &odd)).await.grpc().code(), Code::Ok);
     assert_eq!(server.sink.only().batch.payload, odd);
+}
+
+/// Spans with these attributes, encoded.
+fn with_attributes(attributes: Vec<KeyValue>) -> Vec<u8> {
+    let mut request = spans(1);
+    request.resource_spans[0].scope_spans[0].spans[0].attributes = attributes;
+    request.encode_to_vec()
+}
+
+fn any(value: Option<Value>) -> AnyValue {
+    AnyValue { value }
+}
+
+fn named(key: &str, value: Option<Value>) -> KeyValue {
+    KeyValue { key: key.into(), value: Some(any(value)), ..Default::default() }
+}
+
+#[tokio::test]
+async fn check_16_every_form_of_attribute_value_is_forwarded_unchanged() {
+    let server = Plan::of(BOTH).run().await;
+    let mixed = vec![any(Some(Value::IntValue(1))), any(Some(Value::StringValue("b".into()))), any(None)];
+    let deep = KeyValueList { values: vec![named("d", Some(Value::BytesValue(vec![0, 255])))] };
+    let inner = KeyValueList { values: vec![named("c", Some(Value::KvlistValue(deep))), named("", None)] };
+    let body = with_attributes(vec![
+        named("empty", None),
+        KeyValue { key: "absent".into(), ..Default::default() },
+        named("bytes", Some(Value::BytesValue(vec![1, 2, 3]))),
+        named("array", Some(Value::ArrayValue(ArrayValue { values: mixed }))),
+        named("list", Some(Value::KvlistValue(inner))),
+        named("not a number", Some(Value::DoubleValue(f64::NAN))),
+    ]);
+    assert_eq!(server.proto(TRACES, &[], body.clone()).await.status, 200);
+    assert_eq!(server.sink.only().batch.payload, body);
+    assert_eq!(server.call(TRACES_RPC, &[], frame(0, &body)).await.grpc().code(), Code::Ok);
+    assert_eq!(server.sink.only().batch.payload, body);
+}
+
+#[tokio::test]
+async fn check_17_places_in_a_string_table_are_no_fault_outside_profiles() {
+    let server = Plan::of(BOTH).run().await;
+    let value = Some(any(Some(Value::StringValueStrindex(7))));
+    let body = with_attributes(vec![KeyValue { key_strindex: 3, value, ..Default::default() }]);
+    assert_eq!(server.proto(TRACES, &[], body.clone()).await.status, 200);
+    let received = server.sink.only();
+    assert_eq!((&received.batch.payload, received.counts.items), (&body.into(), 1));
 }
 
 #[tokio::test]
