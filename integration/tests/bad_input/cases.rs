@@ -341,6 +341,21 @@ pub(crate) fn long_lived() -> Vec<Case> {
         2, ["tunnel", "run", "-i", "text", "--proxy", "9180"] => ["9180"];
         1, ["tunnel", "run", "-i", "nowhere"] => ["no identity file nowhere"];
         1, ["tunnel", "run", "-i", "text"] => ["text is not an identity file"];
+        2, ["collect"] => ["--config"];
+        1, ["collect", "--config", "nowhere"] => ["cannot read the configuration nowhere"];
+        1, ["collect", "--config", "text"] => ["text:1:1"];
+        1, ["collect", "--check", "--config", "empty"] => ["there is no configuration here"];
+        2, ["collect", "--check", "--config", "collect.yaml", "-i", "text"] => ["--check"];
+        2, ["collect", "--config", "collect.yaml", "--jwt", "text"] => ["--identity"];
+        1, ["collect", "--config", "collect.yaml"] => ["hesper://otlp is in the mesh", "-i FILE"];
+        1, ["collect", "--config", "collect.yaml", "-i", "text"] => ["text is not an identity file"];
+        1, ["collect", "--config", "collect.yaml", "--audit", "directory"] => ["cannot write the audit events to directory"];
+        2, ["collect", "ledger"] => ["--config"];
+        1, ["collect", "ledger", "--config", "nowhere"] => ["cannot read the configuration nowhere"];
+        1, ["collect", "ledger", "--config", "collect.yaml"] => ["there is no ledger", "file_storage"];
+        2, ["collect", "forget", "--config", "collect.yaml"] => ["--pipeline"];
+        1, ["collect", "forget", "--config", "collect.yaml", "--pipeline", "logs", "--exporter", "x"] => ["no pipeline 'logs'"];
+        1, ["collect", "forget", "--config", "collect.yaml", "--pipeline", "traces", "--exporter", "x"] => ["no queue on disk"];
         2, ["demo", "extra"] => ["'extra'"];
     }
 }

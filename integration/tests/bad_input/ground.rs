@@ -79,6 +79,12 @@ impl Ground {
                 r#"{"ztAPI":"https://127.0.0.1:1","id":{"cert":"pem:x","key":"pem:y","ca":"pem:z"}}"#,
             ),
             ("object.json", "{}"),
+            (
+                "collect.yaml",
+                "{receivers: {otlp: {protocols: {grpc: {endpoint: 'hesper://otlp'}}}}, exporters: {debug: }, \
+                 service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], \
+                 exporters: [debug]}}}}",
+            ),
         ] {
             let path = stack.file(name, text);
             private(&path);
