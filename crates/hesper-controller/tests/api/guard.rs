@@ -202,7 +202,7 @@ async fn open_routes_answer_everybody_and_unknown_ones_say_so() {
     );
     let metrics = metrics.text().await.expect("text");
     for line in [
-        "hesper_entities{kind=\"config-type\"} 5",
+        "hesper_entities{kind=\"config-type\"} 6",
         "hesper_logins_total{method=\"password\",result=\"success\"} 1",
         "hesper_model_revision ",
     ] {
