@@ -14,6 +14,24 @@ pub struct Account {
     pub rows: Vec<Row>,
 }
 
+/// What a running collector tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    /// Where its queues are: which collector it is, where several run on one machine.
+    pub storages: BTreeSet<String>,
+    /// Its pipelines.
+    pub accounts: Vec<Account>,
+}
+
+/// The directories of the queues on disk.
+pub fn storages(config: &Config) -> BTreeSet<String> {
+    let directory = |extension: &Extension| match extension {
+        Extension::FileStorage(storage) => Some(storage.directory.clone()),
+        _ => None,
+    };
+    config.extensions.values().filter_map(|component| directory(&component.settings)).collect()
+}
+
 /// Where a running collector tells its ledger, beside its metrics.
 pub const LEDGER_PATH: &str = "/ledger";
 
@@ -22,14 +40,10 @@ pub const LEDGER_PATH: &str = "/ledger";
 /// # Errors
 /// A ledger cannot be read; the text names it.
 pub fn on_disk(config: &Config) -> io::Result<Vec<Account>> {
-    let storages = config.extensions.values().filter_map(|component| match &component.settings {
-        Extension::FileStorage(storage) => Some(storage.directory.as_str()),
-        _ => None,
-    });
     let mut accounts = Vec::new();
-    for directory in storages.collect::<BTreeSet<_>>() {
+    for directory in storages(config) {
         for pipeline in config.service.pipelines.keys().map(ToString::to_string) {
-            let rows = read_ledger(Path::new(directory), &pipeline).map_err(|error| {
+            let rows = read_ledger(Path::new(&directory), &pipeline).map_err(|error| {
                 let reason = format!("cannot read the ledger of pipeline {pipeline} in {directory}: {error}");
                 io::Error::new(error.kind(), reason)
             })?;

@@ -4,6 +4,7 @@
 //! is made whole before anything of the old one ends, so that one that does not start changes nothing.
 
 use crate::{
+    accounts,
     gate::Gate,
     graph::{
         Maker, Parts, StartError,
@@ -126,7 +127,8 @@ impl Collector {
         let receivers = self.receivers.values().map(|r| (r.id.to_string(), r.counted.clone())).collect();
         let pipelines = self.pipelines.values().cloned().collect();
         let processors = self.parts.processors().map(|(id, made)| (id.to_string(), made.clone())).collect();
-        self.own.show(Sources { receivers, processors, pipelines });
+        let storages = accounts::storages(config);
+        self.own.show(Sources { receivers, processors, pipelines, storages });
         self.own.serve(&config.service.telemetry.metrics, self.shared.ctx.as_ref()).await;
         self.change_checks(config).await
     }

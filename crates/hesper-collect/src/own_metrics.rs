@@ -1,7 +1,7 @@
 //! The collector's own metrics: where they are served, and what they are taken from.
 
 use crate::{
-    accounts::{Account, LEDGER_PATH},
+    accounts::{Account, LEDGER_PATH, Ledger},
     counted::Counted,
     graph::processors::Made,
     listen::{Served, listen},
@@ -13,7 +13,7 @@ use axum::{Json, routing::get};
 use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings, Signal};
 use hesper_observe::metrics::{self, Registry, Sample};
 use hesper_sdk::Context;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 
 /// See the module.
@@ -35,6 +35,7 @@ pub(crate) struct Sources {
     pub(crate) receivers: Vec<(String, Arc<Counted>)>,
     pub(crate) processors: Vec<(String, Made)>,
     pub(crate) pipelines: Vec<Arc<Pipeline>>,
+    pub(crate) storages: BTreeSet<String>,
 }
 
 impl OwnMetrics {
@@ -67,7 +68,7 @@ impl OwnMetrics {
         };
         let address = listening.address.clone();
         let sources = self.sources.clone();
-        let ledger = get(move || async move { Json(sources.load().accounts()) });
+        let ledger = get(move || async move { Json(sources.load().ledger()) });
         let app = metrics::routes(self.registry.clone(), Arc::new(|| Ok(()))).route(LEDGER_PATH, ledger);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(Served(listening), app).await {
@@ -84,12 +85,13 @@ impl OwnMetrics {
 }
 
 impl Sources {
-    fn accounts(&self) -> Vec<Account> {
+    fn ledger(&self) -> Ledger {
         let account = |pipeline: &Arc<Pipeline>| Account {
             pipeline: pipeline.id.to_string(),
             rows: pipeline.delivery.ledger(),
         };
-        self.pipelines.iter().map(account).collect()
+        let accounts = self.pipelines.iter().map(account).collect();
+        Ledger { storages: self.storages.clone(), accounts }
     }
 
     fn samples(&self) -> Vec<Sample> {

@@ -131,11 +131,13 @@ pub(crate) async fn forget(paths: &[PathBuf], pipeline: &str, exporter: &str) ->
     Ok(output::line(format_args!("forgot what the queue of pipeline '{pipeline}' kept for '{exporter}'"))?)
 }
 
-/// What the running collector says; none when there is none.
+/// What the running collector says; none when there is none, or when it is another one: many have the same metrics endpoint.
 async fn running(config: &Config) -> Option<Value> {
     let url = accounts::running_at(config)?;
     let client = plain_http::client(ASKING).ok()?.build().ok()?;
-    client.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()
+    let mut told: Value = client.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()?;
+    let own = serde_json::to_value(accounts::storages(config)).ok()?;
+    (told["storages"] == own).then(|| told["accounts"].take())
 }
 
 fn table(accounts: &Value) -> Grid {

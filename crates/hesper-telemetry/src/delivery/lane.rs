@@ -9,7 +9,7 @@ use super::{
     source::Source,
     worker::{Phase, Worker},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -52,6 +52,8 @@ impl Lane {
             settings: listener.clone(),
             memory,
             phase: (kind == QueueKind::Disk).then(|| phases.clone()),
+            trouble: Mutex::default(),
+            troubled: AtomicBool::new(false),
         });
         let worker = source.map(|source| Worker {
             source,

@@ -33,6 +33,7 @@ mod settings;
 mod ship;
 mod source;
 mod store;
+mod trouble;
 mod worker;
 
 #[cfg(test)]

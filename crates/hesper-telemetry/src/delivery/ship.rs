@@ -9,6 +9,7 @@ use super::{
     merge::{origin_of, share},
     retry::{Backoff, Next},
     settings::Settings,
+    trouble::Trouble,
     worker::Phase,
 };
 use crate::export::{Exporter, Failure, Shipment};
@@ -18,7 +19,10 @@ use hesper_collector_config::Sizer;
 use hesper_otlp::{Batch, PartialSuccess, split, validate};
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
@@ -37,6 +41,9 @@ pub(crate) struct Shipper {
     pub(crate) memory: Option<Arc<Memory>>,
     /// Tells of the end, if the queue is on disk: there is no hurry then.
     pub(crate) phase: Option<watch::Receiver<Phase>>,
+    /// What is told of failures, and whether there is any.
+    pub(crate) trouble: Mutex<Trouble>,
+    pub(crate) troubled: AtomicBool,
 }
 
 /// How a request ended.
@@ -136,26 +143,43 @@ impl Shipper {
         loop {
             let now = settings.borrow_and_update().clone();
             let (reason, after) = match self.attempt(&now, shipment).await {
-                Ok(partial) => return self.arrived(shipment, &partial),
+                Ok(partial) => {
+                    self.tell_over();
+                    return self.arrived(shipment, &partial);
+                }
                 Err(Failure::Never { reason }) => return Outcome::Dropped(DropReason::Rejected, reason),
                 Err(Failure::Again { reason, after }) => (reason, after),
             };
             match backoff.failed(&now.retry, began.elapsed(), after, rand::random()) {
                 Next::GiveUp => return Outcome::Dropped(DropReason::Expired, reason),
                 Next::Wait(wait) => {
-                    let (pipeline, destination) = (&self.pipeline, &self.destination);
-                    tracing::info!(
-                        pipeline,
-                        destination,
-                        ?wait,
-                        "not delivered, tried again later: {reason}"
-                    );
+                    self.tell(&reason, wait);
                     if self.pause(wait, &mut settings).await {
                         return Outcome::Kept;
                     }
                 }
             }
             self.counters.retries.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn tell(&self, reason: &str, wait: Duration) {
+        self.troubled.store(true, Relaxed);
+        let failed = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now());
+        let Some(attempts) = failed else { return };
+        let (pipeline, destination) = (&self.pipeline, &self.destination);
+        tracing::info!(pipeline, destination, attempts, ?wait, "not delivered, tried again later: {reason}");
+    }
+
+    fn tell_over(&self) {
+        // Mostly there is none, and nobody has to wait for the lock.
+        if !self.troubled.swap(false, Relaxed) {
+            return;
+        }
+        let over = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).over();
+        if let Some(attempts) = over {
+            let (pipeline, destination) = (&self.pipeline, &self.destination);
+            tracing::info!(pipeline, destination, attempts, "delivers again");
         }
     }
 
