@@ -73,7 +73,7 @@ fn only_the_protocols_that_are_named_run() {
 
 #[test]
 fn check_01_the_ports_are_4317_and_4318() {
-    let otlp = otlp("{grpc: , http: }");
+    let otlp = otlp("{protocols: {grpc: , http: }}");
     assert_eq!(otlp.grpc.expect("gRPC").endpoint, local(4317));
     assert_eq!(otlp.http.expect("HTTP").server.endpoint, local(4318));
 }
