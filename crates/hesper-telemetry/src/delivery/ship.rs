@@ -165,7 +165,9 @@ impl Shipper {
 
     fn tell(&self, reason: &str, wait: Duration) {
         self.troubled.store(true, Relaxed);
-        let failed = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now());
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = trouble.failed(reason, Instant::now());
+        drop(trouble);
         let Some(attempts) = failed else { return };
         let (pipeline, destination) = (&self.pipeline, &self.destination);
         tracing::info!(pipeline, destination, attempts, ?wait, "not delivered, tried again later: {reason}");
