@@ -194,6 +194,28 @@ impl OtlpSink {
     /// When something does not arrive `within` that time, came twice or is unknown.
     #[track_caller]
     pub fn wait_exactly(&self, acknowledged: &[String], unsure: &[String], within: Duration) {
+        let counts = self.wait_counts(acknowledged, unsure, within);
+        let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(twice.is_empty(), "{} of {} came more than once: {:?}", twice.len(), counts.len(), twice[0]);
+    }
+
+    /// As [`OtlpSink::wait_exactly`], where this sink was cut off meanwhile: what it had taken and not answered comes again. How many different
+    /// ones came.
+    ///
+    /// # Panics
+    /// When something is missing, or came from nobody.
+    #[track_caller]
+    pub fn wait_all(&self, acknowledged: &[String], unsure: &[String], within: Duration) -> u64 {
+        self.wait_counts(acknowledged, unsure, within).len() as u64
+    }
+
+    #[track_caller]
+    fn wait_counts(
+        &self,
+        acknowledged: &[String],
+        unsure: &[String],
+        within: Duration,
+    ) -> BTreeMap<String, usize> {
         let wanted: BTreeSet<&str> = acknowledged.iter().map(String::as_str).collect();
         assert_eq!(wanted.len(), acknowledged.len(), "the sender used an id twice");
         let counts = wait_for("everything acknowledged has arrived", within, || {
@@ -208,12 +230,11 @@ impl OtlpSink {
                 Some(line) => Err(format!("{line} is missing among {came} items")),
             }
         });
-        let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(twice.is_empty(), "{} of {} came more than once: {:?}", twice.len(), counts.len(), twice[0]);
         let maybe: BTreeSet<&str> = unsure.iter().map(String::as_str).collect();
         let strange =
             counts.keys().find(|line| !wanted.contains(line.as_str()) && !maybe.contains(line.as_str()));
         assert!(strange.is_none(), "nobody sent {strange:?}");
+        counts
     }
 }
 

@@ -40,9 +40,8 @@ fn while_the_destination_is_down_everything_is_taken_and_kept() {
     load.wait_acknowledged(load.acknowledged() + 200);
     sink.resume();
     let sent = load.stop();
-    sink.wait_exactly(&sent.acknowledged, &sent.unsure, Duration::from_secs(60));
+    let arrived = sink.wait_all(&sent.acknowledged, &sent.unsure, Duration::from_secs(60));
     let row = settled(&collector, "", Stack::PATIENCE);
-    let arrived = sink.items().len() as u64;
     assert_eq!((row.accepted, row.delivered, row.dropped.len()), (arrived, arrived, 0), "{row:?}");
     assert!(collector.terminate().success());
     assert_eq!(ledger(&collector)[""], row, "the ledger is there when the collector is not");
