@@ -75,7 +75,7 @@ impl Collector {
             checks: BTreeMap::new(),
             own: OwnMetrics::new(setup.registry),
         };
-        match collector.become_(config).await {
+        match collector.reload(config).await {
             Ok(()) => {
                 collector.health.set_ready(true);
                 Ok(collector)
@@ -100,10 +100,6 @@ impl Collector {
     /// # Errors
     /// It cannot start. What ran before runs on, but for a receiver whose own new settings are the ones that fail.
     pub async fn reload(&mut self, config: &Config) -> Result<(), StartError> {
-        self.become_(config).await
-    }
-
-    async fn become_(&mut self, config: &Config) -> Result<(), StartError> {
         let mut maker = Maker {
             config,
             before: &self.parts.clone(),

@@ -66,11 +66,8 @@ impl Scraping {
         connector: Arc<MeshConnector>,
         shared: &Shared,
     ) -> Self {
-        let own = Own(shared.ctx.clone());
-        let seed = own.name().unwrap_or_default();
-        let intake =
-            Intake { spread: ArcSwap::new(spread), authenticator: None, own, gate: shared.gate.clone() };
-        let intake = Arc::new(intake);
+        let intake = shared.intake(spread, None);
+        let seed = intake.own.name().unwrap_or_default();
         let discovery = Arc::new(MeshDiscovery(shared.ctx.clone()));
         let parts = scrape::Parts { connector, discovery, sink: intake.clone() };
         Self { scraper: Scraper::start(&id.to_string(), settings, &seed, parts), intake }
@@ -98,6 +95,14 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) gate: Arc<Gate>,
     pub(crate) ctx: Option<Context>,
+}
+
+impl Shared {
+    /// The sink of a receiver, before these pipelines.
+    fn intake(&self, spread: Arc<Spread>, authenticator: Option<String>) -> Arc<Intake> {
+        let (own, gate) = (Own(self.ctx.clone()), self.gate.clone());
+        Arc::new(Intake { spread: ArcSwap::new(spread), authenticator, own, gate })
+    }
 }
 
 /// Who checks callers, by gRPC and by HTTP.
@@ -161,18 +166,10 @@ impl Running {
         let failed = |error: &dyn std::fmt::Display| StartError::Receiver(name.clone(), error.to_string());
         let (endpoint, tls) = plan.endpoint().ok_or_else(|| failed(&"it speaks no protocol"))?;
         let counted = Arc::<Counted>::default();
-        let intakes: BTreeMap<Signal, Arc<Intake>> = spreads
-            .iter()
-            .map(|(signal, spread)| {
-                let intake = Intake {
-                    spread: ArcSwap::new(spread.clone()),
-                    authenticator: plan.authenticator(),
-                    own: Own(shared.ctx.clone()),
-                    gate: shared.gate.clone(),
-                };
-                (*signal, Arc::new(intake))
-            })
-            .collect();
+        let intake = |(signal, spread): (&Signal, &Arc<Spread>)| {
+            (*signal, shared.intake(spread.clone(), plan.authenticator()))
+        };
+        let intakes: BTreeMap<Signal, Arc<Intake>> = spreads.iter().map(intake).collect();
         let server = server(&plan, auth, &intakes, &counted, shared).map_err(|error| failed(&error))?;
         let Listening { incoming, address } =
             listen(endpoint, tls, shared.ctx.as_ref()).await.map_err(|error| failed(&error))?;
