@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("hesper-prometheus", 1),
     ("hesper-proto", 1),
     ("hesper-queue", 1),
+    ("hesper-trace", 1),
     ("hesper-client", 2),
     ("hesper-kubernetes", 2),
     ("hesper-manifest", 2),

@@ -1,0 +1,42 @@
+//! The mesh's own spans: which are recorded, how a trace goes on in the next process, and what waits to be sent.
+//!
+//! Code that does something worth a span says so with the macros of `tracing`, at level INFO. A span is recorded when the one around
+//! it is; where a request comes in (from a person, over HTTP, gRPC or the overlay), [`entry`] decides: what a sampled remote
+//! parent asked for always, what an unsampled one asked for never, and of the rest as many per million as [`settings::Rate`] says.
+//! What is not recorded costs one look at a thread-local.
+//!
+//! - [`TraceContext`]: W3C Trace Context, taken from requests and put into them.
+//! - [`settings`]: the `tracing` block, the exporter URL, and the standard `OTEL_*` variables.
+//! - [`install`]: the layer for the process's subscriber, and [`Spans`]: ended spans, bounded, as OTLP requests. Whoever sends them is
+//!   elsewhere; nothing here opens a connection, and nothing here ever waits.
+//! - [`fail`], [`set`]: what is known only after a span began.
+//!
+//! Names and attributes follow OpenTelemetry's semantic conventions; our own begin with `hesper.`. No secret is ever one.
+
+mod context;
+mod entry;
+mod install;
+mod queue;
+pub mod settings;
+
+pub use context::{TRACEPARENT, TRACESTATE, TraceContext};
+pub use entry::{entry, is_recorded};
+pub use install::{Installed, Tracer, install};
+pub use queue::{Batch, Counters, Limits, Spans};
+
+use opentelemetry::trace::Status;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// What a span is about beyond its name: values that are known only after it began. Nothing happens on one that is not recorded.
+pub fn set(span: &tracing::Span, key: &'static str, value: impl Into<opentelemetry::Value>) {
+    if !span.is_disabled() {
+        span.set_attribute(key, value);
+    }
+}
+
+/// The span ends in this error.
+pub fn fail(span: &tracing::Span, error: &(impl std::fmt::Display + ?Sized)) {
+    if !span.is_disabled() {
+        span.set_status(Status::error(error.to_string()));
+    }
+}
