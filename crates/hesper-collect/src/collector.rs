@@ -98,7 +98,8 @@ impl Collector {
     /// Becomes what another configuration says.
     ///
     /// # Errors
-    /// It cannot start. What ran before runs on, but for a receiver whose own new settings are the ones that fail.
+    /// A component cannot be made, or a queue not be opened: what ran before runs on. Or something cannot be listened at
+    /// ([`StartError::is_listening`]): everything else is as the new configuration says.
     pub async fn reload(&mut self, config: &Config) -> Result<(), StartError> {
         let mut maker = Maker {
             config,
@@ -114,11 +115,9 @@ impl Collector {
         let parts = maker.parts;
         let old = self.change_pipelines(planned).await?;
         self.change_scrapers(config).await;
-        self.change_receivers(config, wanted).await?;
-        // Nobody brings anything to these any more.
-        for pipeline in old {
-            pipeline.delivery.close(FAREWELL).await;
-        }
+        let listening = self.change_receivers(config, wanted).await;
+        // Nobody brings anything to these any more, whether what is to follow them can listen or not.
+        futures::future::join_all(old.iter().map(|pipeline| pipeline.delivery.close(FAREWELL))).await;
         self.parts = parts;
         let receivers = self.receivers.values().map(|r| (r.id.to_string(), r.counted.clone())).collect();
         let pipelines = self.pipelines.values().cloned().collect();
@@ -126,7 +125,8 @@ impl Collector {
         let storages = accounts::storages(config);
         self.own.show(Sources { receivers, processors, pipelines, storages });
         self.own.serve(&config.service.telemetry.metrics, self.shared.ctx.as_ref()).await;
-        self.change_checks(config).await
+        let checked = self.change_checks(config).await;
+        listening.and(checked)
     }
 
     /// The pipelines as they are to be; those that are no more are returned, still working.
@@ -262,7 +262,8 @@ impl Collector {
                 continue;
             }
             let served = health::serve(check, self.health.clone(), self.shared.ctx.as_ref()).await;
-            let (task, address) = served.map_err(|error| StartError::of("extension", id, error))?;
+            let (task, address) =
+                served.map_err(|error| StartError::Check(id.to_string(), error.to_string()))?;
             self.checks.insert(id.clone(), (settings.clone(), task, address));
         }
         Ok(())

@@ -90,13 +90,17 @@ fn read(paths: &[PathBuf]) -> Result<Config> {
 
 /// Never cut short: a collector must not be left between two configurations.
 async fn reload(paths: &[PathBuf], collector: &mut Collector) {
-    let reloaded = match read(paths) {
-        Ok(config) => collector.reload(&config).await.map_err(anyhow::Error::from),
-        Err(error) => Err(error),
+    const KEPT: &str = "the configuration stays as it was";
+    let config = match read(paths) {
+        Ok(config) => config,
+        Err(error) => return tracing::warn!("{KEPT}: {error:#}"),
     };
-    match reloaded {
+    match collector.reload(&config).await {
         Ok(()) => tracing::info!("the configuration was read again"),
-        Err(error) => tracing::warn!("the configuration stays as it was: {error:#}"),
+        Err(error) if error.is_listening() => {
+            tracing::warn!("the new configuration runs, but for this: {error}; SIGHUP tries it again");
+        }
+        Err(error) => tracing::warn!("{KEPT}: {error}"),
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) use parts::{Maker, Parts};
 use hesper_collector_config::Id;
 use std::fmt::Display;
 
-/// Why a configuration does not start. What ran before runs on.
+/// Why a configuration, or a part of it, does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A component cannot be made.
@@ -29,9 +29,17 @@ pub enum StartError {
     /// A pipeline's queue.
     #[error("the pipeline '{0}' cannot start: {1}")]
     Pipeline(String, String),
+    /// A health check's listener.
+    #[error("the extension '{0}' cannot start: {1}")]
+    Check(String, String),
 }
 
 impl StartError {
+    /// Is it a listener that failed? Those are opened last: the rest of the configuration runs then.
+    pub fn is_listening(&self) -> bool {
+        matches!(self, Self::Receiver(..) | Self::Check(..))
+    }
+
     pub(crate) fn of(class: &'static str, id: &Id, reason: impl Display) -> Self {
         Self::Component { class, id: id.to_string(), reason: reason.to_string() }
     }
