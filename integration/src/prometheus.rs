@@ -35,12 +35,26 @@ impl Prometheus {
         Self::start_in(None, config)
     }
 
+    /// Starts it, scraping nothing, as one that others write to: remote write at `/api/v1/write`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn receiver() -> Self {
+        Self::run(None, "global: {}\n", &["--web.enable-remote-write-receiver"])
+    }
+
     /// Starts it inside a namespace (which must outlive it).
     ///
     /// # Panics
     /// When it does not start, for example because it does not accept the configuration.
     #[track_caller]
     pub fn start_in(netns: Option<&Netns>, config: &str) -> Self {
+        Self::run(netns, config, &[])
+    }
+
+    #[track_caller]
+    fn run(netns: Option<&Netns>, config: &str, further: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("temporary directory");
         let file = data.path().join("prometheus.yml");
         fs::write(&file, config).expect("write the configuration");
@@ -53,7 +67,8 @@ impl Prometheus {
                 "--web.listen-address=127.0.0.1:0",
                 "--storage.tsdb.retention.time=1h",
                 "--web.enable-lifecycle",
-            ]);
+            ])
+            .args(further);
         let mut process = Process::foreign("prometheus", command);
         let address = process.wait_for_line("it listens", PATIENCE, listening_address);
         let prometheus =

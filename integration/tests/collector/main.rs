@@ -7,6 +7,7 @@ mod kubernetes;
 mod overload;
 mod peers;
 mod pki;
+mod prometheus;
 mod queue;
 mod reload;
 mod revoked;
