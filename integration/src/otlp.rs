@@ -2,10 +2,12 @@
 
 mod arrived;
 mod load;
+mod post;
 mod sdk;
 mod sink;
 
 pub use arrived::{Attributes, Item, Requests};
 pub use load::{Load, Sent};
+pub use post::Body;
 pub use sdk::{Sdk, Sending};
 pub use sink::{Failure, OtlpSink, Received};
