@@ -2,7 +2,7 @@
 //! way while there is time, and the failure that says most is what the program gets.
 
 use crate::{
-    DialError, DialOptions,
+    DialError, DialOptions, DialStep,
     grants::{Choice, Key, Lease, Use},
     inner::{Inner, Session, call, unix_now},
     renew::{pass, publish, renewal},
@@ -110,11 +110,12 @@ impl<'a> Dial<'a> {
         let mut last = None;
         let closing = self.inner.closing.clone();
         let until = self.until;
+        let begun = Instant::now();
         let result = tokio::select! {
             () = closing.cancelled() => return Err(DialError::Shutdown),
             result = timeout_at(until, self.attempts(&mut last, client)) => result,
         };
-        match (result, last) {
+        let result = match (result, last) {
             (Ok(result), _) => result,
             // What failed says more than that time is up.
             (Err(_), Some(error)) => Err(error),
@@ -123,6 +124,17 @@ impl<'a> Dial<'a> {
                 after: self.options.timeout,
                 last: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             }),
+        };
+        if let Some(observer) = &self.inner.options.observer {
+            observer.dialed(result.as_ref().err().map(DialError::kind), begun.elapsed());
+        }
+        result
+    }
+
+    /// One step has ended.
+    fn stepped<T, E>(&self, step: DialStep, begun: Instant, ended: &Result<T, E>) {
+        if let Some(observer) = &self.inner.options.observer {
+            observer.step(step, ended.is_ok(), begun.elapsed());
         }
     }
 
@@ -140,7 +152,10 @@ impl<'a> Dial<'a> {
             if attempt > 1 {
                 pause().await;
             }
-            let lease = match self.lease().await {
+            let begun = Instant::now();
+            let leased = self.lease().await;
+            self.stepped(DialStep::Grant, begun, &leased);
+            let lease = match leased {
                 Ok(lease) => lease,
                 Err(failure) if failure.no_terminators() && !self.avoid.is_empty() => {
                     // Every way has failed: why the last one did says more than that none is left.
@@ -332,10 +347,12 @@ impl<'a> Dial<'a> {
             app_data: self.options.app_data.clone(),
         };
         let stands_for = Box::new(lease.clone());
+        let begun = Instant::now();
         let opened = match &mut client {
             Some(client) => peer.open_early(header, stands_for, self.left(), client).await,
             None => peer.open(header, stands_for, self.left()).await,
         };
+        self.stepped(DialStep::Accept, begun, &opened);
         let stream = opened.map_err(|error| {
             let failed = self.failed(lease, error);
             if client.is_some_and(|c| c.sent() > 0) { failed.for_good() } else { failed }
@@ -351,15 +368,19 @@ impl<'a> Dial<'a> {
     async fn connect(&self, lease: &Arc<Lease>) -> Result<Peer, Failed> {
         if !lease.presented.load(Relaxed) {
             self.stage("a router to take the pass");
-            self.present(lease).await?;
+            let begun = Instant::now();
+            let presented = self.present(lease).await;
+            self.stepped(DialStep::Pass, begun, &presented);
+            presented?;
             lease.presented.store(true, Relaxed);
         }
         self.stage(format!("the connection to hosting identity {}", lease.binder_id));
         let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
-        match timeout(connect_patience(self.left()), connecting).await {
-            Ok(peer) => peer.map_err(|e| self.failed(lease, e)),
-            Err(_) => Err(self.failed(lease, OpenError::Timeout("the connection"))),
-        }
+        let begun = Instant::now();
+        let connected = timeout(connect_patience(self.left()), connecting).await;
+        let connected = connected.unwrap_or(Err(OpenError::Timeout("the connection")));
+        self.stepped(DialStep::Connect, begun, &connected);
+        connected.map_err(|e| self.failed(lease, e))
     }
 
     fn left(&self) -> Duration {

@@ -113,6 +113,32 @@ pub enum DialErrorKind {
     Shutdown,
 }
 
+impl DialErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Denied,
+        Self::NoTerminators,
+        Self::NoRoute,
+        Self::Refused,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::Shutdown,
+    ];
+
+    /// A stable word for it, for metrics and headers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::NoTerminators => "no-terminators",
+            Self::NoRoute => "no-route",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 impl DialError {
     /// What kind of failure it is.
     pub fn kind(&self) -> DialErrorKind {

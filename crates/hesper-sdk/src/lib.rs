@@ -16,7 +16,8 @@
 //! A [`Context`] works in the background for as long as it lives: it follows the controller, attaches to every router it is given, renews
 //! certificates and grants, and comes back by itself after any outage. A dial without an instance may reach any terminator of the
 //! service; `instance@service` reaches only those bound with that instance, which is the name of the binding identity unless it chose
-//! another. UDP services carry datagrams: [`Context::dial_datagrams`], [`Incoming::into_datagrams`]. With the feature `axum` a [`Listener`] is also one of `axum::serve`.
+//! another. UDP services carry datagrams: [`Context::dial_datagrams`], [`Incoming::into_datagrams`]. With the feature `axum` a [`Listener`] is also one of
+//! `axum::serve`; with `metrics` a node shows what it does as Prometheus metrics ([`Observer`] is what they are made of).
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -28,6 +29,9 @@ mod grants;
 mod idle;
 mod inner;
 mod listener;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod observe;
 mod options;
 mod renew;
 mod status;
@@ -43,5 +47,6 @@ pub use hesper_overlay::{
 };
 pub use hesper_proto::control::{Service, ServiceHost};
 pub use listener::{Incoming, Listener, Terms, Updater};
+pub use observe::{DialStep, Observer};
 pub use options::{BindOptions, BindUpdate, ContextOptions, DialOptions, Precedence};
 pub use view::NodeView;

@@ -1,7 +1,7 @@
 //! The hosting side: a bound service and what arrives for it.
 
 use crate::{
-    BindError, BindOptions, BindUpdate, Context, ListenerClosed, Precedence,
+    BindError, BindOptions, BindUpdate, Context, ListenerClosed, Observer, Precedence,
     inner::{Inner, Session, call},
     status::Failure,
 };
@@ -18,7 +18,7 @@ use hesper_proto::control::{
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -57,6 +57,8 @@ struct Spec {
 pub struct Incoming {
     arrival: Arrival,
     service: String,
+    came: Instant,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Spec {
@@ -117,7 +119,8 @@ impl Listener {
         tokio::select! {
             arrival = self.arrivals.recv() => {
                 let arrival = arrival.ok_or(ListenerClosed)?;
-                Ok(Incoming { arrival, service: self.spec.service.clone() })
+                let observer = self.ctx.inner.options.observer.clone();
+                Ok(Incoming { arrival, service: self.spec.service.clone(), came: Instant::now(), observer })
             }
             () = self.spec.closing.cancelled() => Err(ListenerClosed),
         }
@@ -247,7 +250,15 @@ impl Incoming {
             self.refuse("this program takes streams of this service, not datagrams").await;
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the dialer wants datagrams"));
         }
-        self.arrival.accept().await
+        self.accept().await
+    }
+
+    async fn accept(self) -> io::Result<Stream> {
+        let accepted = self.arrival.accept().await;
+        if let Some(observer) = self.observer {
+            observer.accepted(accepted.is_ok(), self.came.elapsed());
+        }
+        accepted
     }
 
     /// Accepts a flow of datagrams: the dialer's `dial_datagrams` returns.
@@ -259,7 +270,7 @@ impl Incoming {
             self.refuse("this program takes datagrams of this service, not streams").await;
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the dialer wants a stream"));
         }
-        let stream = self.arrival.accept().await?;
+        let stream = self.accept().await?;
         stream.into_datagrams().map_err(|_| io::Error::other("the dial was for datagrams and is a stream"))
     }
 

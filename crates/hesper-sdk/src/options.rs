@@ -1,6 +1,7 @@
 //! Options of dial and bind.
 
-use std::time::Duration;
+use crate::Observer;
+use std::{sync::Arc, time::Duration};
 
 /// How long a dial may take in all, unless told otherwise.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -14,11 +15,13 @@ pub struct ContextOptions {
     /// Streams to this node whose grants lapse while no controller can be reached go on for so long; zero = not at all. New streams by
     /// grants of before are accepted as long.
     pub outage_grace: Duration,
+    /// Hears of each dial and each accept.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        Self { outage_grace: OUTAGE_GRACE }
+        Self { outage_grace: OUTAGE_GRACE, observer: None }
     }
 }
 

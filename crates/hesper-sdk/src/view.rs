@@ -20,6 +20,20 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Can this node do its work? The controller may be gone: what is known still works.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn health(&self) -> Result<(), String> {
+        if self.revision == 0 {
+            Err("the controller has not answered yet".into())
+        } else if self.attached.is_empty() {
+            Err("not attached to any edge router".into())
+        } else {
+            Ok(())
+        }
+    }
+
     /// The service of this name (or id).
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|s| s.name == name).or_else(|| self.services.iter().find(|s| s.id == name))

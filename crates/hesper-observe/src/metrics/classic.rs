@@ -34,15 +34,6 @@ pub(super) fn from_open_metrics(text: &str) -> String {
     classic
 }
 
-/// Whether a reader with this `Accept` header takes OpenMetrics.
-pub(super) fn wants_open_metrics(accept: Option<&str>) -> bool {
-    accept.is_some_and(|accept| {
-        accept
-            .split(',')
-            .any(|kind| kind.trim().to_ascii_lowercase().starts_with("application/openmetrics-text"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,14 +48,5 @@ mod tests {
         let samples =
             |text: &str| text.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(samples(&from_open_metrics(&all)), samples(&all));
-    }
-
-    #[test]
-    fn prometheus_gets_open_metrics_and_curl_does_not() {
-        let prometheus = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
-                          application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        assert!(wants_open_metrics(Some(prometheus)));
-        assert!(!wants_open_metrics(Some("*/*")));
-        assert!(!wants_open_metrics(None));
     }
 }

@@ -23,12 +23,30 @@ pub struct Sample {
 }
 
 /// How a number moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SampleKind {
     /// It only rises; `_total` is added to its name.
     Counter,
     /// It goes up and down.
     Gauge,
+    /// It is the sum of what was observed.
+    Histogram(Tally),
+}
+
+/// How often what was observed, by its size.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Upper bounds, rising; what is above the last is counted all the same.
+    pub bounds: &'static [f64],
+    /// For each bound, and beyond the last: how many were not above it, and above the one before.
+    pub counts: Vec<u64>,
+}
+
+impl Tally {
+    fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.counts.iter().copied().chain(std::iter::repeat(0))).collect()
+    }
 }
 
 /// Asks for the numbers at each scrape.
@@ -49,9 +67,10 @@ impl<F: Fn() -> Vec<Sample> + Send + Sync + 'static> Collector for Sampled<F> {
         }
         for (name, samples) in metrics {
             let Some(first) = samples.first() else { continue };
-            let kind = match first.kind {
+            let kind = match &first.kind {
                 SampleKind::Counter => MetricType::Counter,
                 SampleKind::Gauge => MetricType::Gauge,
+                SampleKind::Histogram(_) => MetricType::Histogram,
             };
             let mut block = encoder.encode_descriptor(name, first.help, None, kind)?;
             for sample in &samples {
@@ -63,13 +82,18 @@ impl<F: Fn() -> Vec<Sample> + Send + Sync + 'static> Collector for Sampled<F> {
 }
 
 fn show(block: &mut MetricEncoder<'_>, sample: &Sample) -> fmt::Result {
-    let value = |encoder: MetricEncoder<'_>| match sample.kind {
-        SampleKind::Counter => ConstCounter::new(sample.value).encode(encoder),
-        SampleKind::Gauge => ConstGauge::new(sample.value).encode(encoder),
-    };
     let labels: Vec<(&str, &str)> =
         sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    value(block.encode_family(&labels)?)
+    let mut encoder = block.encode_family(&labels)?;
+    match &sample.kind {
+        SampleKind::Counter => ConstCounter::new(sample.value).encode(encoder),
+        SampleKind::Gauge => ConstGauge::new(sample.value).encode(encoder),
+        SampleKind::Histogram(tally) => {
+            let buckets = tally.buckets();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_histogram::<Vec<(&str, &str)>>(sample.value, count, &buckets, None)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +126,32 @@ mod tests {
             text.contains("# TYPE otelcol_queue_size gauge\notelcol_queue_size{who=\"a\"} 2.5\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_histogram_is_told_cumulatively() {
+        let registry = Registry::new();
+        registry.sampled(|| {
+            let tally = Tally { bounds: &[1.0, 5.0], counts: vec![2, 0, 1] };
+            let kind = SampleKind::Histogram(tally);
+            vec![Sample {
+                name: "hesper_size_items",
+                help: "Sizes.",
+                kind,
+                labels: vec![("to", "x".into())],
+                value: 12.0,
+            }]
+        });
+        let text = registry.encode();
+        for line in [
+            "# TYPE hesper_size_items histogram",
+            r#"hesper_size_items_bucket{le="1.0",to="x"} 2"#,
+            r#"hesper_size_items_bucket{le="5.0",to="x"} 2"#,
+            r#"hesper_size_items_bucket{le="+Inf",to="x"} 3"#,
+            r#"hesper_size_items_sum{to="x"} 12.0"#,
+            r#"hesper_size_items_count{to="x"} 3"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `/metrics` and `/healthz` over HTTP.
 
-use super::{CONTENT_TYPE, Registry, classic};
+use super::{CONTENT_TYPE, Registry, classic, negotiate};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header},
@@ -34,10 +34,9 @@ pub fn routes(registry: Registry, health: Health) -> Router {
 /// The answer to a scrape with these request headers, for servers that mount `/metrics` themselves.
 pub fn exposition(headers: &HeaderMap, registry: &Registry) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let (kind, text) = if classic::wants_open_metrics(accept) {
-        (CONTENT_TYPE, registry.encode())
-    } else {
-        (classic::CONTENT_TYPE, classic::from_open_metrics(&registry.encode()))
+    let (kind, text) = match negotiate::format(accept) {
+        negotiate::Format::OpenMetrics => (CONTENT_TYPE, registry.encode()),
+        negotiate::Format::Classic => (classic::CONTENT_TYPE, classic::from_open_metrics(&registry.encode())),
     };
     ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response()
 }
@@ -46,7 +45,9 @@ pub fn exposition(headers: &HeaderMap, registry: &Registry) -> Response {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address can be reached from other machines.
-    #[error("metrics are served on loopback only, not on {0}: use 127.0.0.1 and a service to reach them by")]
+    #[error(
+        "metrics are served on loopback only, not on {0}: use 127.0.0.1, or hesper://SERVICE to bind them as a service of the mesh"
+    )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
     #[error("cannot listen on {0} for metrics")]
@@ -67,11 +68,15 @@ impl Drop for Serving {
     }
 }
 
-/// Serves [`routes`] in the background on `addr`, for roles that have no HTTP server of their own.
+/// Serves [`routes`] in the background on `addr`, a loopback address.
 ///
 /// # Errors
 /// [`ServeError`]: the address is not loopback or is taken.
-pub async fn serve_loopback(addr: SocketAddr, registry: Registry) -> Result<Serving, ServeError> {
+pub async fn serve_loopback(
+    addr: SocketAddr,
+    registry: Registry,
+    health: Health,
+) -> Result<Serving, ServeError> {
     if !addr.ip().is_loopback() {
         return Err(ServeError::NotLoopback(addr));
     }
@@ -80,7 +85,7 @@ pub async fn serve_loopback(addr: SocketAddr, registry: Registry) -> Result<Serv
         Ok((listener.local_addr()?, listener))
     };
     let (local_addr, listener) = listen.await.map_err(|e| ServeError::Listen(addr, e))?;
-    let app = routes(registry, Arc::new(|| Ok(())));
+    let app = routes(registry, health);
     let task = tokio::spawn(async move {
         if let Err(fault) = axum::serve(listener, app).await {
             tracing::error!(%fault, %local_addr, "metrics are no longer served");
@@ -109,7 +114,8 @@ mod tests {
     async fn metrics_have_the_type_that_scrapers_negotiate_by() {
         let registry = Registry::new();
         registry.counter("dials", "Dials").inc();
-        let serving = serve_loopback(([127, 0, 0, 1], 0).into(), registry).await.expect("serve");
+        let serving =
+            serve_loopback(([127, 0, 0, 1], 0).into(), registry, Arc::new(|| Ok(()))).await.expect("serve");
         let answer = get(serving.local_addr, "/metrics", CONTENT_TYPE).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains(&format!("content-type: {CONTENT_TYPE}\r\n")), "{answer}");
@@ -137,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_for_others_is_refused() {
-        let refused = serve_loopback(([0, 0, 0, 0], 0).into(), Registry::new()).await;
+        let refused = serve_loopback(([0, 0, 0, 0], 0).into(), Registry::new(), Arc::new(|| Ok(()))).await;
         assert!(matches!(refused, Err(ServeError::NotLoopback(_))));
     }
 }
