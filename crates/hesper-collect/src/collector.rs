@@ -60,6 +60,7 @@ impl Collector {
     /// The first thing that cannot start. Nothing runs then.
     pub async fn start(config: &Config, setup: Setup) -> Result<Self, StartError> {
         let connector = MeshConnector::new(setup.ctx.clone(), Arc::new(UnderlayConnector::default()));
+        let health = Health::default();
         let mut collector = Self {
             shared: Shared {
                 admission: Admission::default(),
@@ -67,13 +68,13 @@ impl Collector {
                 ctx: setup.ctx,
             },
             connector: Arc::new(connector),
-            health: Health::default(),
             parts: Parts::default(),
             pipelines: BTreeMap::new(),
             receivers: BTreeMap::new(),
             scrapers: BTreeMap::new(),
             checks: BTreeMap::new(),
-            own: OwnMetrics::new(setup.registry),
+            own: OwnMetrics::new(setup.registry, health.told()),
+            health,
         };
         match collector.reload(config).await {
             Ok(()) => {
@@ -85,6 +86,11 @@ impl Collector {
                 Err(error)
             }
         }
+    }
+
+    /// Whether everything has started, and nothing is ending.
+    pub fn health(&self) -> hesper_observe::metrics::Health {
+        self.health.told()
     }
 
     /// Where it listens: what is called how, and the address.

@@ -8,6 +8,7 @@ use axum::{
     routing::get,
 };
 use hesper_collector_config::extensions::HealthCheck;
+use hesper_observe::metrics;
 use hesper_sdk::Context;
 use serde_json::{Value, json};
 use std::{
@@ -24,6 +25,14 @@ pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
 impl Health {
     pub(crate) fn set_ready(&self, ready: bool) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready.then(Instant::now);
+    }
+
+    /// The same for whoever serves `/healthz`.
+    pub(crate) fn told(&self) -> metrics::Health {
+        let health = self.clone();
+        Arc::new(move || {
+            health.up().map(drop).ok_or_else(|| "not everything has started, or it is ending".to_owned())
+        })
     }
 
     fn up(&self) -> Option<Duration> {

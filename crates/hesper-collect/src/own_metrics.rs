@@ -4,7 +4,7 @@ use crate::{
     accounts::{Account, LEDGER_PATH, Ledger},
     counted::Counted,
     graph::processors::Made,
-    listen::{Served, listen},
+    listen::{Listening, Served, listen},
     numbers::Numbers,
     spread::Pipeline,
 };
@@ -13,12 +13,16 @@ use axum::{Json, routing::get};
 use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings, Signal};
 use hesper_observe::metrics::{self, Registry, Sample};
 use hesper_sdk::Context;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
+
+/// Between two attempts to bind the service at which they are served.
+const REBIND: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct OwnMetrics {
     registry: Registry,
+    health: metrics::Health,
     sources: Arc<ArcSwap<Sources>>,
     serving: Option<Serving>,
 }
@@ -39,11 +43,11 @@ pub(crate) struct Sources {
 }
 
 impl OwnMetrics {
-    pub(crate) fn new(registry: Registry) -> Self {
+    pub(crate) fn new(registry: Registry, health: metrics::Health) -> Self {
         let sources = Arc::<ArcSwap<Sources>>::default();
         let shown = sources.clone();
         registry.sampled(move || shown.load().samples());
-        Self { registry, sources, serving: None }
+        Self { registry, health, sources, serving: None }
     }
 
     /// Shows what these count from now on.
@@ -59,28 +63,48 @@ impl OwnMetrics {
         }
         self.serving = None;
         let Some(endpoint) = endpoint else { return };
-        let listening = match listen(endpoint, None, ctx).await {
-            Ok(listening) => listening,
-            Err(reason) => {
-                tracing::warn!(%reason, "the own metrics are not served; set service.telemetry.metrics");
-                return;
-            }
-        };
-        let address = listening.address.clone();
         let sources = self.sources.clone();
         let ledger = get(move || async move { Json(sources.load().ledger()) });
-        let app = metrics::routes(self.registry.clone(), Arc::new(|| Ok(()))).route(LEDGER_PATH, ledger);
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(Served(listening), app).await {
-                tracing::error!(%error, "the own metrics are not served any more");
+        let app = metrics::routes(self.registry.clone(), self.health.clone()).route(LEDGER_PATH, ledger);
+        let listening = listen(endpoint, None, ctx).await;
+        if let Err(reason) = &listening {
+            tracing::warn!(%reason, "the own metrics are not served; set service.telemetry.metrics");
+            if !endpoint.is_mesh() || ctx.is_none() {
+                return;
             }
-        });
+        }
+        let address =
+            listening.as_ref().map_or_else(|_| String::new(), |listening| listening.address.clone());
+        let task = tokio::spawn(keep_serving(listening.ok(), endpoint.clone(), ctx.cloned(), app));
         self.serving =
             Some(Serving { endpoint: endpoint.clone(), address, _task: AbortOnDropHandle::new(task) });
     }
 
     pub(crate) fn address(&self) -> Option<String> {
-        self.serving.as_ref().map(|serving| serving.address.clone())
+        self.serving.as_ref().map(|serving| serving.address.clone()).filter(|address| !address.is_empty())
+    }
+}
+
+/// Serves; a service that cannot be bound is tried again, since policies change.
+async fn keep_serving(
+    listening: Option<Listening>,
+    endpoint: Endpoint,
+    ctx: Option<Context>,
+    app: axum::Router,
+) {
+    let listening = match listening {
+        Some(listening) => listening,
+        None => loop {
+            tokio::time::sleep(REBIND).await;
+            match listen(&endpoint, None, ctx.as_ref()).await {
+                Ok(listening) => break listening,
+                Err(reason) => tracing::debug!(%reason, "the own metrics are not served yet"),
+            }
+        },
+    };
+    tracing::info!(address = listening.address, "the own metrics are served");
+    if let Err(error) = axum::serve(Served(listening), app).await {
+        tracing::error!(%error, "the own metrics are not served any more");
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the controller counts. Labels come from bounded sets: route patterns, statuses, results.
 
+use crate::state::State;
 use hesper_model::entity::Kind;
-use hesper_observe::metrics::{Counter, Family, Gauge, Histogram, Registry};
+use hesper_observe::metrics::{Counter, Family, Gauge, Histogram, Registry, Sample, SampleKind};
+use std::sync::Arc;
 
 /// Labels of one family.
 type LabelSet = Vec<(&'static str, &'static str)>;
@@ -19,8 +21,6 @@ pub(crate) struct Metrics {
     pub(crate) logins: Family<LabelSet, Counter>,
     /// Enrollments by result.
     pub(crate) enrollments: Family<LabelSet, Counter>,
-    /// Entities by kind.
-    pub(crate) entities: Family<LabelSet, Gauge>,
     /// Revision of the model in use.
     pub(crate) model_revision: Gauge,
     /// Connections now open, by who opened them.
@@ -37,7 +37,6 @@ impl Metrics {
             request_duration: registry.durations("http_request_duration", "How long REST requests took"),
             logins: registry.counters("logins", "Logins to the management API by method and result"),
             enrollments: registry.counters("enrollments", "Enrollment tokens shown, by result"),
-            entities: registry.gauges("entities", "Entities by kind"),
             model_revision: registry.gauge("model_revision", "Revision of the model in use"),
             connections: registry.gauges("controller_connections", "Open connections by who opened them"),
             connections_refused: registry.counters(
@@ -47,10 +46,21 @@ impl Metrics {
             registry,
         }
     }
+}
 
-    /// Sets the number of entities of a kind.
-    pub(crate) fn count_entities(&self, kind: Kind, count: usize) {
-        let label = vec![("kind", kind.singular())];
-        self.entities.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
+/// Shows how many entities of each kind there are at each scrape, for as long as the state is there.
+pub(crate) fn show_entities(state: &Arc<State>) {
+    let counted = Arc::downgrade(state);
+    state.metrics.registry.sampled(move || {
+        let Some(state) = counted.upgrade() else { return Vec::new() };
+        let model = state.model();
+        let sample = |kind: Kind| Sample {
+            name: "hesper_entities",
+            help: "Entities by kind",
+            kind: SampleKind::Gauge,
+            labels: vec![("kind", kind.singular().to_owned())],
+            value: crate::api::count(&model, kind) as f64,
+        };
+        Kind::ALL.map(sample).into()
+    });
 }

@@ -20,7 +20,7 @@ use hesper_client::{
     renewal::{RenewAs, keep_renewed},
 };
 use hesper_model::id::Tag;
-use hesper_observe::metrics::{Registry, ServeError, Serving, serve_loopback};
+use hesper_observe::metrics::{Health, Registry};
 use hesper_overlay::transport::{attach_transport, close, endpoint_config, server_config};
 use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFileError, spiffe::SpiffeRole, tls};
 use quinn::{
@@ -49,14 +49,14 @@ const SERVING_POLL: Duration = Duration::from_millis(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a router runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RunOptions {
     /// UDP address and port to listen on.
     pub listen: SocketAddr,
     /// Addresses (`host:port`) that nodes are given; empty = the one it listens on.
     pub advertise: Vec<String>,
-    /// Loopback address for `/metrics` and `/healthz`.
-    pub metrics: Option<SocketAddr>,
+    /// Where its metrics are put; see [`Running::registry`].
+    pub registry: Registry,
     /// How long lapsed passes and session tokens are honoured while no controller can be reached; zero = not at all.
     pub outage_grace: Duration,
     /// The rate at which each attached node may send; what is more is dropped.
@@ -64,12 +64,12 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// Listens on `listen`, with the defaults for the rest: no metrics, an outage grace of one day, no limit of rates.
+    /// Listens on `listen`, with the defaults for the rest: a registry of its own, an outage grace of one day, no limit of rates.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
             advertise: Vec::new(),
-            metrics: None,
+            registry: Registry::new(),
             outage_grace: Duration::from_secs(86_400),
             max_session_rate: SessionRate::default(),
         }
@@ -105,9 +105,6 @@ pub enum StartError {
     /// Nodes could not find it.
     #[error("nodes need an address of this router, and {0:?} is none; give one as host:port (--advertise)")]
     Advertise(String),
-    /// The metrics.
-    #[error(transparent)]
-    Metrics(#[from] ServeError),
     /// The TLS settings do not fit QUIC.
     #[error("the TLS settings are not usable for QUIC")]
     Tls(#[from] NoInitialCipherSuite),
@@ -124,7 +121,7 @@ pub struct Router;
 #[derive(Debug)]
 pub struct Running {
     local_addr: SocketAddr,
-    metrics: Option<Serving>,
+    registry: Registry,
     sessions: Arc<Sessions>,
     endpoint: Arc<Mutex<Endpoint>>,
     tasks: JoinSet<()>,
@@ -141,17 +138,16 @@ impl Router {
         let (controllers, keeper) = identity(&home)?;
         let credentials = keeper.credentials().clone();
         let channel = ControlChannel::new(&controllers, credentials.clone())?;
-        let registry = Registry::new();
+        let registry = options.registry;
+        registry.add_role("router");
+        let own = credentials.clone();
+        registry.certificate("router", move || Some(own.current().not_after.unix_timestamp()));
         let sessions =
             Arc::new(Sessions::new(Metrics::new(&registry), options.outage_grace, options.max_session_rate));
         let standing = kept(&home);
         if let Some(standing) = &standing {
             sessions.tell(standing);
         }
-        let metrics = match options.metrics {
-            Some(addr) => Some(serve_loopback(addr, registry).await?),
-            None => None,
-        };
         let port = Port::open(options.listen, sessions.clone(), credentials.clone())?;
         let local_addr = port.local_addr;
         let addresses = addresses(options.advertise, local_addr)?;
@@ -167,7 +163,7 @@ impl Router {
             Control { sessions: sessions.clone(), channel, keeper, addresses, state_file, standing }.run(),
         );
         tracing::info!(%local_addr, "router started");
-        Ok(Running { local_addr, metrics, sessions, endpoint, tasks })
+        Ok(Running { local_addr, registry, sessions, endpoint, tasks })
     }
 }
 
@@ -184,9 +180,20 @@ impl Running {
         }
     }
 
-    /// Where it serves its metrics.
-    pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(|m| m.local_addr)
+    /// Its metrics, for whoever serves them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Whether it forwards: it knows its tag, and is not about to stop.
+    pub fn health(&self) -> Health {
+        let sessions = self.sessions.clone();
+        Arc::new(move || {
+            if sessions.plane().told().is_none() {
+                return Err("no controller has told this router its tag yet".to_owned());
+            }
+            if sessions.is_draining() { Err("the router stops".to_owned()) } else { Ok(()) }
+        })
     }
 
     /// Stops: tells nodes, other routers and the controller, carries on until every node has left or five seconds have passed, then

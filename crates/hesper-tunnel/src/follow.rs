@@ -25,13 +25,7 @@ impl Known {
     /// # Errors
     /// What is missing.
     pub fn health(&self) -> Result<(), String> {
-        if self.view.revision == 0 {
-            Err("the controller has not answered yet".into())
-        } else if self.view.attached.is_empty() {
-            Err("not attached to any edge router".into())
-        } else {
-            Ok(())
-        }
+        self.view.health()
     }
 }
 

@@ -1,11 +1,12 @@
 //! `collect`: the pipelines of a configuration.
 
 use crate::{
+    observed::{self, MetricsArgs},
     one_line,
     output::{self, Grid},
     plain_http,
     serve::Stop,
-    tunnel::Who,
+    tunnel::{Node, Who},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use hesper_collect::{
@@ -19,6 +20,7 @@ use hesper_observe::{
     metrics::Registry,
 };
 use hesper_sdk::Context;
+use hesper_tunnel::show_refused;
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -41,7 +43,12 @@ pub(crate) fn check(paths: &[PathBuf]) -> Result<()> {
 ///
 /// # Errors
 /// The configuration cannot be used, the identity neither, or something cannot start.
-pub(crate) async fn run(paths: &[PathBuf], who: Option<&Who>, audit: Option<&Path>) -> Result<()> {
+pub(crate) async fn run(
+    paths: &[PathBuf],
+    who: Option<&Who>,
+    audit: Option<&Path>,
+    metrics: &MetricsArgs,
+) -> Result<()> {
     let mut stop = Stop::catch()?;
     let mut again = signal(SignalKind::hangup()).context("cannot catch signals")?;
     let config = read(paths)?;
@@ -50,15 +57,25 @@ pub(crate) async fn run(paths: &[PathBuf], who: Option<&Who>, audit: Option<&Pat
             .with_context(|| format!("cannot write the audit events to {}", path.display()))?,
         None => Audit::disabled(),
     };
-    let ctx = match who {
-        Some(who) => Some(who.context().await?),
-        None => None,
+    let (ctx, registry) = match who {
+        Some(who) => {
+            let Node { ctx, registry } = who.node("collector").await?;
+            (Some(ctx), registry)
+        }
+        None => (None, Registry::of_role("collector")),
     };
-    let setup = Setup { ctx: ctx.clone(), audit, registry: Registry::new() };
+    let setup = Setup { ctx: ctx.clone(), audit, registry: registry.clone() };
     let mut collector = tokio::select! {
         started = Collector::start(&config, setup) => started?,
         () = stop.asked() => return Ok(()),
     };
+    // Beside what the configuration says of its own metrics.
+    let _serving =
+        observed::serve(metrics.metrics.as_ref(), ctx.as_ref(), &registry, collector.health()).await?;
+    let _refused = ctx.clone().map(|ctx| {
+        let registry = registry.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move { show_refused(ctx, &registry).await }))
+    });
     let announcing = AbortOnDropHandle::new(tokio::spawn(announce(&collector, ctx.as_ref())));
     loop {
         tokio::select! {

@@ -6,6 +6,7 @@
 //! - [`enrollment_file`]: from a token file to an identity file.
 //! - [`demo`]: all of it in one process, each claim tried out.
 //! - [`serve`], [`tunnel`], [`collect`]: the long-lived roles: controller, router, quickstart; the tunneler; the collector.
+//! - [`observed`]: where each of them serves its metrics: on loopback or dark.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -20,6 +21,7 @@ mod edge;
 mod enrollment_file;
 mod first_contact;
 mod new_file;
+mod observed;
 mod output;
 mod plain_http;
 mod serve;

@@ -3,15 +3,21 @@
 //! Each prints `ready identity=NAME …` on standard output once the controller has answered and a router is attached, with
 //! the addresses it listens on behind it, and runs until it is asked to stop.
 
-use crate::{enrollment_file, output, serve::Stop};
+use crate::{
+    enrollment_file,
+    observed::{self, MetricsArgs},
+    output,
+    serve::Stop,
+};
 use anyhow::{Context as _, Result, bail};
-use hesper_observe::metrics::{Registry, serve_loopback};
-use hesper_sdk::{Context, ContextOptions};
+use hesper_observe::metrics::{Health, Registry};
+use hesper_sdk::{Context, ContextOptions, Observer, metrics::NodeMetrics};
 use hesper_tunnel::{Metrics, follow, host, proxy, run, show_refused};
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,12 +39,11 @@ pub(crate) struct Who {
 ///
 /// # Errors
 /// The identity cannot be used, or the metrics address not be listened on.
-pub(crate) async fn host(who: &Who, metrics: Option<SocketAddr>) -> Result<()> {
+pub(crate) async fn host(who: &Who, metrics: &MetricsArgs) -> Result<()> {
     let stop = Stop::catch()?;
-    let ctx = who.context().await?;
-    let registry = Registry::new();
+    let Node { ctx, registry } = who.node("node").await?;
     let counters = Metrics::new(&registry);
-    let _serving = serve_metrics(metrics, registry.clone()).await?;
+    let _serving = observed::serve(metrics.metrics.as_ref(), Some(&ctx), &registry, health(&ctx)).await?;
     let work = async {
         tokio::select! {
             () = host::run(ctx.clone(), counters) => {}
@@ -56,14 +61,13 @@ pub(crate) async fn proxy(
     who: &Who,
     specs: &[proxy::Spec],
     bind: IpAddr,
-    metrics: Option<SocketAddr>,
+    metrics: &MetricsArgs,
 ) -> Result<()> {
     let stop = Stop::catch()?;
     let listeners = proxy::open(specs, bind).await?;
-    let ctx = who.context().await?;
-    let registry = Registry::new();
+    let Node { ctx, registry } = who.node("node").await?;
     let counters = Metrics::new(&registry);
-    let _serving = serve_metrics(metrics, registry).await?;
+    let _serving = observed::serve(metrics.metrics.as_ref(), Some(&ctx), &registry, health(&ctx)).await?;
     let mut told = String::new();
     for (service, address) in listeners.addresses() {
         let _ = write!(told, " {service}={address}");
@@ -71,7 +75,7 @@ pub(crate) async fn proxy(
     let configured = proxy::follow_configs(ctx.clone(), follow(&ctx), counters.clone());
     let given = listeners.serve(ctx.clone(), counters);
     let work = async {
-        tokio::join!(configured, given);
+        tokio::join!(configured, given, show_refused(ctx.clone(), &registry));
     };
     until_asked(stop, &ctx, told, work).await
 }
@@ -80,23 +84,19 @@ pub(crate) async fn proxy(
 ///
 /// # Errors
 /// The proxy's address cannot be listened on, or the identity not be used.
-pub(crate) async fn run(who: &Who, proxy: SocketAddr) -> Result<()> {
+pub(crate) async fn run(who: &Who, proxy: SocketAddr, metrics: &MetricsArgs) -> Result<()> {
     let stop = Stop::catch()?;
-    let ctx = who.context().await?;
-    let options = run::RunOptions { proxy, ..run::RunOptions::default() };
-    let running = run::start(ctx.clone(), options).await?;
+    let Node { ctx, registry } = who.node("node").await?;
+    let running = run::start(ctx.clone(), run::RunOptions { proxy, registry: registry.clone() }).await?;
+    let _serving = observed::serve(metrics.metrics.as_ref(), Some(&ctx), &registry, health(&ctx)).await?;
     let told = format!(" proxy={}", running.proxy_addr);
     until_asked(stop, &ctx, told, running.wait()).await
 }
 
-async fn serve_metrics(
-    address: Option<SocketAddr>,
-    registry: Registry,
-) -> Result<Option<hesper_observe::metrics::Serving>> {
-    match address {
-        Some(address) => Ok(Some(serve_loopback(address, registry).await?)),
-        None => Ok(None),
-    }
+/// Whether the node can do its work.
+pub(crate) fn health(ctx: &Context) -> Health {
+    let state = ctx.state();
+    Arc::new(move || state.borrow().health())
 }
 
 /// Works until a signal comes; then takes leave of controller and peers.
@@ -130,14 +130,24 @@ pub(crate) async fn announce(ctx: &Context, told: &str) {
     }
 }
 
+/// An identity on the mesh, and what it shows of itself.
+pub(crate) struct Node {
+    pub(crate) ctx: Context,
+    pub(crate) registry: Registry,
+}
+
 impl Who {
-    /// The identity on the mesh, enrolled now if it is the first time.
-    pub(crate) async fn context(&self) -> Result<Context> {
+    /// The identity on the mesh, enrolled now if it is the first time; `role` is what its metrics call it.
+    pub(crate) async fn node(&self, role: &'static str) -> Result<Node> {
         if !exists(&self.identity)? {
             self.enroll().await?;
         }
-        let options = ContextOptions { outage_grace: self.outage_grace };
-        Ok(Context::from_identity_file_with(&self.identity, options)?)
+        let registry = Registry::of_role(role);
+        let observer = Some(NodeMetrics::new(&registry) as Arc<dyn Observer>);
+        let options = ContextOptions { outage_grace: self.outage_grace, observer };
+        let ctx = Context::from_identity_file_with(&self.identity, options)?;
+        NodeMetrics::show(&ctx, &registry, role);
+        Ok(Node { ctx, registry })
     }
 
     async fn enroll(&self) -> Result<()> {

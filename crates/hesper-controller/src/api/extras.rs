@@ -160,10 +160,6 @@ pub(crate) fn healthz(state: Arc<State>, _call: Call) -> Reply {
 /// `GET /metrics`: in OpenMetrics' or Prometheus' older text, as the scraper asks.
 pub(crate) fn metrics(state: Arc<State>, call: Call) -> Reply {
     Box::pin(async move {
-        let model = state.model();
-        for kind in Kind::ALL {
-            state.metrics.count_entities(kind, count(&model, kind));
-        }
         Ok(Answer::ready(hesper_observe::metrics::exposition(&call.headers, &state.metrics.registry)))
     })
 }

@@ -22,6 +22,7 @@ mod table;
 
 pub(crate) use call::{Answer, Call, Remote, Reply};
 pub(crate) use error::{ApiError, chain};
+pub(crate) use extras::count;
 pub(crate) use kinds::DEFAULT_ADMIN;
 
 use crate::state::State;

@@ -14,11 +14,14 @@ use crate::{
     ca::CaKeyError,
     control,
     home::{self, HomeError},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     state::{Authority, FollowError, State, WriteError},
     validity::{OutOfBounds, Validities},
 };
-use hesper_observe::{audit::Audit, metrics::Registry};
+use hesper_observe::{
+    audit::Audit,
+    metrics::{Health, Registry},
+};
 use hesper_pki::ca::CaError;
 use hesper_store::StoreError;
 use std::{
@@ -41,12 +44,14 @@ pub struct StartOptions {
     pub listen: SocketAddr,
     /// How long things are valid, where it differs from `controller.json`.
     pub validities: Validities,
+    /// Where its metrics are put; see [`Running::registry`].
+    pub registry: Registry,
 }
 
 impl StartOptions {
     /// Listens there, with the validities of `controller.json`.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, validities: Validities::default() }
+        Self { listen, validities: Validities::default(), registry: Registry::new() }
     }
 }
 
@@ -143,7 +148,8 @@ impl Controller {
             listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
         let audit = Audit::open(&home.audit)
             .map_err(|source| StartError::Audit { path: home.audit.clone(), source })?;
-        let registry = Registry::new();
+        let registry = options.registry;
+        registry.add_role("controller");
         audit.register(&registry);
         let port = if home.settings.ctrl_port == 0 { local_addr.port() } else { home.settings.ctrl_port };
         let ctrl_url = url(&home.settings.ctrl_address, port);
@@ -158,6 +164,7 @@ impl Controller {
         state.control.settings.apply(options.validities.or(home.settings.validities()));
         state.authority.cas.settle(&state.rotation())?;
         let state = Arc::new(state);
+        metrics::show_entities(&state);
         run(state, listener, local_addr, &home.settings.ctrl_address).await
     }
 }
@@ -188,6 +195,15 @@ async fn run(
     upkeep::builtin_types(&state).await?;
     let certificate = certificate::Own::new(state.clone(), address)?;
     let credentials = certificate.credentials();
+    let own = credentials.clone();
+    let registry = &state.metrics.registry;
+    registry.certificate("controller", move || Some(own.current().not_after.unix_timestamp()));
+    let authority = Arc::downgrade(&state);
+    registry.certificate("ca", move || {
+        let state = authority.upgrade()?;
+        let issuing = state.authority.cas.get(state.rotation().issuing()).ok()?;
+        Some(issuing.not_after().unix_timestamp())
+    });
     tasks.spawn(certificate.keep_renewed(stop.clone()));
     tasks.spawn(upkeep::run(state.clone(), stop.clone()));
     control::spawn(&state, &tasks, &stop);
@@ -207,6 +223,17 @@ impl Running {
     /// Its URL, as written into tokens.
     pub fn url(&self) -> &str {
         &self.state.authority.ctrl_url
+    }
+
+    /// Its metrics, for whoever serves them beside its own port.
+    pub fn registry(&self) -> &Registry {
+        &self.state.metrics.registry
+    }
+
+    /// Whether it works: it follows its store.
+    pub fn health(&self) -> Health {
+        let failed = self.failed.clone();
+        Arc::new(move || failed.borrow().clone().map_or(Ok(()), Err))
     }
 
     /// The certificates of the CAs that are trusted, PEM.

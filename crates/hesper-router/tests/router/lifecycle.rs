@@ -65,9 +65,6 @@ async fn what_keeps_a_router_from_starting_is_named() {
     assert!(error.contains("not the identity of a router (it names identity)"), "{error}");
 
     let taken = RunOptions::new(world.addr);
-    let error = Router::start(world.home.path(), taken.clone()).await.unwrap_err().to_string();
+    let error = Router::start(world.home.path(), taken).await.unwrap_err().to_string();
     assert_eq!(error, format!("cannot listen on UDP {}", world.addr));
-    let open = RunOptions { metrics: Some("0.0.0.0:0".parse().unwrap()), ..taken };
-    let error = Router::start(world.home.path(), open).await.unwrap_err().to_string();
-    assert!(error.contains("loopback only"), "{error}");
 }

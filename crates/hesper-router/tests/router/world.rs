@@ -5,6 +5,7 @@ use crate::{
     tap::{RAW, Tap},
 };
 use hesper_model::id::{EdgeRouterId, IdentityId, Tag};
+use hesper_observe::metrics::{Serving, serve_loopback};
 use hesper_overlay::{
     frame::{read_message, write_message},
     knock,
@@ -80,6 +81,7 @@ pub(crate) struct World {
 pub(crate) struct RouterProcess {
     running: Option<Running>,
     runtime: Option<Runtime>,
+    _metrics: Serving,
 }
 
 impl RouterProcess {
@@ -188,8 +190,7 @@ impl World {
 
     /// Starts the router, on its old port if it had one.
     pub(crate) async fn start_router(&mut self) {
-        let metrics = Some(ANY);
-        let options = RunOptions { metrics, max_session_rate: self.rate, ..RunOptions::new(self.addr) };
+        let options = RunOptions { max_session_rate: self.rate, ..RunOptions::new(self.addr) };
         let runtime = Runtime::new().unwrap();
         let home = self.home.path().to_owned();
         // The runtime of the one before may still be letting go of the port.
@@ -202,8 +203,10 @@ impl World {
             }
         };
         let running = within("the port", runtime.spawn(start)).await.unwrap();
-        (self.addr, self.metrics) = (running.local_addr(), running.metrics_addr().unwrap());
-        self.router = Some(RouterProcess { running: Some(running), runtime: Some(runtime) });
+        let serving = serve_loopback(ANY, running.registry().clone(), running.health()).await.unwrap();
+        (self.addr, self.metrics) = (running.local_addr(), serving.local_addr);
+        self.router =
+            Some(RouterProcess { running: Some(running), runtime: Some(runtime), _metrics: serving });
     }
 
     pub(crate) fn start_controller(&mut self) {

@@ -91,15 +91,7 @@ impl Failure {
 
 /// A stable word for why a dial failed.
 pub(crate) fn dial_word(error: &DialError) -> &'static str {
-    match error.kind() {
-        DialErrorKind::Denied => "denied",
-        DialErrorKind::NoTerminators => "no-terminators",
-        DialErrorKind::NoRoute => "no-route",
-        DialErrorKind::Refused => "refused",
-        DialErrorKind::Timeout => "timeout",
-        DialErrorKind::Unavailable => "unavailable",
-        DialErrorKind::Shutdown => "shutdown",
-    }
+    error.kind().as_str()
 }
 
 /// A whole body.

@@ -1,6 +1,6 @@
 //! `collect`: telemetry in, over the mesh, out.
 
-use crate::{collect, tunnel::Who};
+use crate::{collect, observed::MetricsArgs, tunnel::Who};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hesper_observe::logs::Base;
@@ -30,6 +30,8 @@ pub(crate) struct CollectArgs {
     /// Append to this file, as JSON lines, who was refused what
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// `collect …`
@@ -91,6 +93,6 @@ impl CollectArgs {
         }
         let outage_grace = Duration::from_secs(self.outage_grace);
         let who = self.identity.map(|identity| Who { identity, jwt: self.jwt, outage_grace });
-        collect::run(&self.config, who.as_ref(), self.audit.as_deref()).await
+        collect::run(&self.config, who.as_ref(), self.audit.as_deref(), &self.metrics).await
     }
 }

@@ -1,9 +1,12 @@
 //! `controller`, `router`, `quickstart`: the long-lived roles of the network itself.
 
 use super::{authority::CaCommand, login::first_line};
-use crate::serve::{
-    controller::{self, Init},
-    quickstart, router,
+use crate::{
+    observed::RoleMetricsArgs,
+    serve::{
+        controller::{self, Init},
+        quickstart, router,
+    },
 };
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
@@ -113,6 +116,8 @@ pub(crate) struct RunControllerArgs {
     listen: Option<SocketAddr>,
     #[command(flatten)]
     validities: ValidityArgs,
+    #[command(flatten)]
+    metrics: RoleMetricsArgs,
 }
 
 /// How long things are valid; what is not given is as in controller.json.
@@ -153,7 +158,10 @@ impl ControllerCommand {
                 };
                 controller::init(&init).await
             }
-            Self::Run(args) => controller::run(&args.home, args.listen, args.validities.into()).await,
+            Self::Run(args) => {
+                args.metrics.check()?;
+                controller::run(&args.home, args.listen, args.validities.into(), &args.metrics).await
+            }
             Self::Ca { command } => command.run().await,
         }
     }
@@ -190,9 +198,8 @@ pub(crate) struct RunRouterArgs {
     /// HOST:PORT at which nodes reach it, comma separated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true, value_parser = advertised)]
     advertise: Vec<String>,
-    /// Serve /metrics and /healthz at this loopback address
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    metrics: RoleMetricsArgs,
     /// Honour lapsed passes for so many seconds while no controller can be reached; 0 = not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     outage_grace: u64,
@@ -228,14 +235,14 @@ impl RouterCommand {
         match self {
             Self::Enroll(args) => router::enroll(&args.jwt, &args.home).await,
             Self::Run(args) => {
+                args.metrics.check()?;
                 let options = RunOptions {
-                    listen: args.listen,
                     advertise: args.advertise,
-                    metrics: args.metrics,
                     outage_grace: Duration::from_secs(args.outage_grace),
                     max_session_rate: args.max_session_rate.unwrap_or_default(),
+                    ..RunOptions::new(args.listen)
                 };
-                router::run(&args.home, options).await
+                router::run(&args.home, options, &args.metrics).await
             }
         }
     }
@@ -278,6 +285,8 @@ pub(crate) struct QuickstartArgs {
     /// Make everything and leave
     #[arg(long, requires = "home")]
     configure_and_exit: bool,
+    #[command(flatten)]
+    metrics: RoleMetricsArgs,
 }
 
 impl QuickstartArgs {
@@ -286,6 +295,7 @@ impl QuickstartArgs {
     /// # Errors
     /// Something cannot start.
     pub(crate) async fn run(self) -> Result<()> {
+        self.metrics.check()?;
         let options = quickstart::Options {
             home: self.home,
             ctrl_address: self.ctrl_address,
@@ -299,6 +309,7 @@ impl QuickstartArgs {
             no_router: self.no_router,
             max_session_rate: self.max_session_rate.unwrap_or_default(),
             configure_and_exit: self.configure_and_exit,
+            metrics: self.metrics,
         };
         quickstart::run(&options).await
     }

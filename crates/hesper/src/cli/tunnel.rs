@@ -1,6 +1,9 @@
 //! `tunnel host|proxy|run`: the tunneler.
 
-use crate::tunnel::{self, Who};
+use crate::{
+    observed::MetricsArgs,
+    tunnel::{self, Who},
+};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hesper_tunnel::{proxy::Spec, run::DEFAULT_PROXY};
@@ -41,9 +44,8 @@ struct Identity {
 pub(crate) struct HostArgs {
     #[command(flatten)]
     identity: Identity,
-    /// Serve /metrics and /healthz at this loopback address
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// Listens.
@@ -57,9 +59,8 @@ pub(crate) struct ProxyArgs {
     /// The address to listen on; whoever reaches it dials as this identity
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
-    /// Serve /metrics and /healthz at this loopback address
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 /// Does everything.
@@ -70,6 +71,8 @@ pub(crate) struct RunArgs {
     /// Where the HTTP proxy listens, with service discovery at /sd and metrics at /metrics
     #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_PROXY)]
     proxy: SocketAddr,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 impl From<Identity> for Who {
@@ -86,11 +89,11 @@ impl TunnelCommand {
     /// It cannot start.
     pub(crate) async fn run(self) -> Result<()> {
         match self {
-            Self::Host(args) => tunnel::host(&args.identity.into(), args.metrics).await,
+            Self::Host(args) => tunnel::host(&args.identity.into(), &args.metrics).await,
             Self::Proxy(args) => {
-                tunnel::proxy(&args.identity.into(), &args.specs, args.bind, args.metrics).await
+                tunnel::proxy(&args.identity.into(), &args.specs, args.bind, &args.metrics).await
             }
-            Self::Run(args) => tunnel::run(&args.identity.into(), args.proxy).await,
+            Self::Run(args) => tunnel::run(&args.identity.into(), args.proxy, &args.metrics).await,
         }
     }
 }

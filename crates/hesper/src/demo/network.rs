@@ -46,6 +46,7 @@ impl Network {
     pub(super) async fn start(directory: &Path) -> Result<(Self, String)> {
         let password = Administrator::random_password();
         let options = Options {
+            metrics: Default::default(),
             home: None,
             ctrl_address: None,
             ctrl_port: Some(0),

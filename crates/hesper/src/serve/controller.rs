@@ -1,13 +1,14 @@
 //! `controller init`, `controller run`.
 
 use super::{Stop, listen_address};
-use crate::{cli::serve::Administrator, output};
+use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{
     Controller, Running, StartOptions,
     home::{self, InitOptions, Settings},
     validity::Validities,
 };
+use hesper_observe::metrics::Registry;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -58,14 +59,21 @@ pub(crate) async fn init(init: &Init) -> Result<()> {
 ///
 /// # Errors
 /// It cannot start, or failed while it ran.
-pub(crate) async fn run(home: &Path, listen: Option<SocketAddr>, validities: Validities) -> Result<()> {
+pub(crate) async fn run(
+    home: &Path,
+    listen: Option<SocketAddr>,
+    validities: Validities,
+    metrics: &RoleMetricsArgs,
+) -> Result<()> {
     let mut stop = Stop::catch()?;
-    let running = start(home, listen, validities).await?;
+    let running = start(home, listen, validities, Registry::new()).await?;
+    let serving = metrics.serve(running.registry(), running.health()).await?;
     output::line(format_args!("ready controller={}", authority(&running)))?;
     let failed = tokio::select! {
         () = stop.asked() => None,
         reason = running.failed() => Some(reason),
     };
+    serving.end().await;
     running.shutdown().await;
     match failed {
         None => Ok(()),
@@ -81,6 +89,7 @@ pub(crate) async fn start(
     home: &Path,
     listen: Option<SocketAddr>,
     validities: Validities,
+    registry: Registry,
 ) -> Result<Running> {
     let listen = match listen {
         Some(listen) => listen,
@@ -89,7 +98,7 @@ pub(crate) async fn start(
             listen_address(&settings.ctrl_address, settings.ctrl_port)
         }
     };
-    Ok(Controller::start(home, StartOptions { listen, validities }).await?)
+    Ok(Controller::start(home, StartOptions { listen, validities, registry }).await?)
 }
 
 /// Reads `controller.json`.

@@ -6,9 +6,10 @@
 //! Without a home a temporary one, removed at the end.
 
 use super::{Stop, controller, host_port, listen_address};
-use crate::{cli::serve::Administrator, output};
+use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{bootstrap, home, validity::Validities};
+use hesper_observe::metrics::Registry;
 use hesper_pki::files;
 use hesper_router::{Router, RouterHome, RunOptions, SessionRate};
 use std::{
@@ -53,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) max_session_rate: SessionRate,
     /// Make everything and leave.
     pub(crate) configure_and_exit: bool,
+    /// Where the metrics of both are served.
+    pub(crate) metrics: RoleMetricsArgs,
 }
 
 /// A controller and a router that serve.
@@ -89,11 +92,16 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let failed = if options.configure_and_exit {
         None
     } else {
+        // Both have one registry.
+        let metrics =
+            options.metrics.serve(started.controller.registry(), started.controller.health()).await?;
         announce(&started, options, home)?;
-        tokio::select! {
+        let failed = tokio::select! {
             () = stop.asked() => None,
             reason = started.controller.failed() => Some(reason),
-        }
+        };
+        metrics.end().await;
+        failed
     };
     started.shutdown().await;
     drop(temporary);
@@ -127,7 +135,9 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
     let settings = controller::settings(&controller_home)?;
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
-    let controller = controller::start(&controller_home, Some(listen), options.validities).await?;
+    let registry = Registry::new();
+    let controller =
+        controller::start(&controller_home, Some(listen), options.validities, registry.clone()).await?;
     let mut started = Quickstart { controller, router: None, generated_password };
     let name = format!("router-{}", options.instance_id);
     let token = bootstrap::quickstart_defaults(&started.controller, &name).await?;
@@ -144,7 +154,7 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
         })?;
         hesper_router::enroll(&token, &router_home, OffsetDateTime::now_utc()).await?;
     }
-    let (router_options, address) = router_options(&settings.ctrl_address, options)?;
+    let (router_options, address) = router_options(&settings.ctrl_address, options, registry)?;
     let router = Router::start(&router_home, router_options).await?;
     let address = address.unwrap_or_else(|| router.local_addr().to_string());
     timeout(ATTACH_DEADLINE, attached(&started.controller, &name)).await.with_context(|| {
@@ -211,10 +221,15 @@ async fn prepare(home: &Path, options: &Options) -> Result<Option<String>> {
 }
 
 /// How the router runs, and the address to tell people when it is known before it listens.
-fn router_options(ctrl_address: &str, options: &Options) -> Result<(RunOptions, Option<String>)> {
+fn router_options(
+    ctrl_address: &str,
+    options: &Options,
+    registry: Registry,
+) -> Result<(RunOptions, Option<String>)> {
     let address = options.router_address.as_deref().unwrap_or(ctrl_address);
     let mut listen = listen_address(address, options.router_port.unwrap_or(DEFAULT_ROUTER_PORT));
-    let run = |listen| RunOptions { max_session_rate: options.max_session_rate, ..RunOptions::new(listen) };
+    let max_session_rate = options.max_session_rate;
+    let run = |listen| RunOptions { max_session_rate, registry, ..RunOptions::new(listen) };
     if listen.port() == 0 && listen.ip().is_loopback() {
         return Ok((run(listen), None));
     }

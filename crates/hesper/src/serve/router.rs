@@ -1,7 +1,7 @@
 //! `router enroll`, `router run`.
 
 use super::Stop;
-use crate::output;
+use crate::{observed::RoleMetricsArgs, output};
 use anyhow::{Context, Result};
 use hesper_pki::files;
 use hesper_router::{Router, RunOptions, Running};
@@ -34,19 +34,18 @@ pub(crate) async fn enroll(jwt: &Path, home: &Path) -> Result<()> {
 ///
 /// # Errors
 /// It cannot start.
-pub(crate) async fn run(home: &Path, options: RunOptions) -> Result<()> {
+pub(crate) async fn run(home: &Path, options: RunOptions, metrics: &RoleMetricsArgs) -> Result<()> {
     let mut stop = Stop::catch()?;
     let advertised = options.advertise.first().cloned();
     let running = Router::start(home, options).await?;
-    if let Some(metrics) = running.metrics_addr() {
-        tracing::info!("metrics at http://{metrics}/metrics");
-    }
+    let metrics = metrics.serve(running.registry(), running.health()).await?;
     tokio::select! {
         () = stop.asked() => {}
         () = serving(&running, advertised) => {
             stop.asked().await;
         }
     }
+    metrics.end().await;
     running.shutdown().await;
     Ok(())
 }
