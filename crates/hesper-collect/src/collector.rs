@@ -5,6 +5,7 @@
 
 use crate::{
     accounts,
+    fullness::QueueWatch,
     gate::Gate,
     graph::{
         Maker, Parts, StartError,
@@ -17,7 +18,10 @@ use crate::{
     spread::{Pipeline, Spread},
 };
 use hesper_collector_config::{Config, Extension, Id, PipelineId, Receiver, Signal};
-use hesper_observe::{audit::Audit, metrics::Registry};
+use hesper_observe::{
+    events::{Event, Events, Kind},
+    metrics::Registry,
+};
 use hesper_sdk::Context;
 use hesper_telemetry::{delivery::Delivery, net::underlay::UnderlayConnector, receive::Admission};
 use std::{
@@ -34,8 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// Our identity on the mesh; none: endpoints in the mesh cannot be used.
     pub ctx: Option<Context>,
-    /// Who was refused what.
-    pub audit: Audit,
+    /// Who was refused what, and what happens to queues and configurations.
+    pub events: Events,
     /// Metrics of this process, to which the collector adds its own.
     pub registry: Registry,
 }
@@ -44,6 +48,7 @@ pub struct Setup {
 pub struct Collector {
     shared: Shared,
     connector: Arc<MeshConnector>,
+    events: Events,
     health: Health,
     parts: Parts,
     pipelines: BTreeMap<PipelineId, Arc<Pipeline>>,
@@ -64,9 +69,10 @@ impl Collector {
         let mut collector = Self {
             shared: Shared {
                 admission: Admission::default(),
-                gate: Arc::new(Gate::new(setup.audit)),
+                gate: Arc::new(Gate::new(setup.events.clone(), setup.ctx.clone())),
                 ctx: setup.ctx,
             },
+            events: setup.events,
             connector: Arc::new(connector),
             parts: Parts::default(),
             pipelines: BTreeMap::new(),
@@ -101,12 +107,21 @@ impl Collector {
         receivers.chain(checks).chain(metrics).collect()
     }
 
-    /// Becomes what another configuration says.
+    /// Becomes what another configuration says, and tells so as an event.
     ///
     /// # Errors
     /// A component cannot be made, or a queue not be opened: what ran before runs on. Or something cannot be listened at
     /// ([`StartError::is_listening`]): everything else is as the new configuration says.
     pub async fn reload(&mut self, config: &Config) -> Result<(), StartError> {
+        let changed = self.change(config).await;
+        self.events.record(match &changed {
+            Ok(()) => Event::success(Kind::ConfigApplied),
+            Err(error) => Event::failure(Kind::ConfigApplied).field("reason", error.to_string()),
+        });
+        changed
+    }
+
+    async fn change(&mut self, config: &Config) -> Result<(), StartError> {
         let mut maker = Maker {
             config,
             before: &self.parts.clone(),
@@ -144,14 +159,17 @@ impl Collector {
         for (id, Planned { steps, plan }) in planned {
             let failed =
                 |error: &dyn std::fmt::Display| StartError::Pipeline(id.to_string(), error.to_string());
-            let delivery = match self.pipelines.get(&id) {
+            let (delivery, queues) = match self.pipelines.get(&id) {
                 Some(pipeline) => {
                     pipeline.delivery.replan(plan).await.map_err(|error| failed(&error))?;
-                    pipeline.delivery.clone()
+                    (pipeline.delivery.clone(), pipeline.queues.clone())
                 }
-                None => Arc::new(Delivery::open(plan).await.map_err(|error| failed(&error))?),
+                None => {
+                    let delivery = Delivery::open(plan).await.map_err(|error| failed(&error))?;
+                    (Arc::new(delivery), Arc::new(QueueWatch::new(id.to_string(), self.events.clone())))
+                }
             };
-            next.insert(id.clone(), Arc::new(Pipeline { id, steps, delivery }));
+            next.insert(id.clone(), Arc::new(Pipeline { id, steps, delivery, queues }));
         }
         for pipeline in next.values() {
             tell_unserved(pipeline);

@@ -1,11 +1,12 @@
 //! Policy at the door: may this identity send this, and how much of it.
 //!
-//! The terms came with the sender's grant (`otlp.v1`), so nothing is asked over the network. What is refused is told in the log and the audit
-//! file: the first time at once, then at most once in [`QUIET`] for each identity and reason, with how often it happened.
+//! The terms came with the sender's grant (`otlp.v1`), so nothing is asked over the network. What is refused is told in the log and as an
+//! event: the first time at once, then at most once in [`QUIET`] for each identity and reason, with how often it happened.
 
 use hesper_model::config::otlp::{Charge, Denied};
-use hesper_observe::audit::{Audit, Event, Kind, Outcome};
+use hesper_observe::events::{Denial, Event, Events, Kind, Named};
 use hesper_otlp::{Refusal, resource};
+use hesper_sdk::Context;
 use hesper_telemetry::{flow::Received, net::MeshPeer, quota::Quota};
 use std::{
     collections::HashMap,
@@ -22,12 +23,14 @@ const MAX_REMEMBERED: usize = 4096;
 pub(crate) struct Gate {
     quota: Mutex<Quota>,
     refusals: Mutex<Refusals>,
-    audit: Audit,
+    events: Events,
+    /// Who we are in the mesh, and which services there are.
+    ctx: Option<Context>,
 }
 
 impl Gate {
-    pub(crate) fn new(audit: Audit) -> Self {
-        Self { quota: Mutex::default(), refusals: Mutex::default(), audit }
+    pub(crate) fn new(events: Events, ctx: Option<Context>) -> Self {
+        Self { quota: Mutex::default(), refusals: Mutex::default(), events, ctx }
     }
 
     /// Lets a batch in, or says why not. Who does not come over the mesh has no terms: the receiver's authenticator has judged.
@@ -62,30 +65,41 @@ impl Gate {
                 "identity '{}' sends more {} than the config '{}' lets it; come again later",
                 peer.sender.name, received.batch.signal, peer.terms.config
             );
-            self.tell(peer, "rate", &reason);
+            self.tell(peer, &peer.terms.config, ("rate", &reason));
             Refusal::Quota { reason, after }
         })
     }
 
     fn tell_denied(&self, peer: &MeshPeer, denied: &Denied) {
-        self.tell(peer, denied.reason.code(), &denied.to_string());
+        self.tell(peer, &denied.config, (denied.reason.code(), &denied.to_string()));
     }
 
-    fn tell(&self, peer: &MeshPeer, code: &'static str, reason: &str) {
+    /// A batch that has been here before, or has come a way that is too long.
+    pub(crate) fn tell_loop(&self, peer: &MeshPeer, reason: &str) {
+        self.tell(peer, reason, ("loop", reason));
+    }
+
+    fn tell(&self, peer: &MeshPeer, rule: &str, (code, reason): (&'static str, &str)) {
         let refused = {
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             refusals.note((peer.sender.id.clone(), code), Instant::now())
         };
         let Some(times) = refused else { return };
         tracing::warn!(identity = peer.sender.name, reason, times, "telemetry was refused");
-        let event = Event::now(Kind::Send, Outcome::Denied)
-            .actor(&peer.sender.id)
-            .field("identity", peer.sender.name.as_str())
-            .field("service", peer.terms.service.as_str())
-            .field("rule", peer.terms.config.as_str())
-            .field("reason", reason)
-            .field("times", times);
-        self.audit.record(&event);
+        let denial = Denial {
+            identity: Named::new(&peer.sender.id, &peer.sender.name),
+            service: self.service(&peer.terms.service),
+            rule: rule.to_owned(),
+        };
+        let event = Event::denied(Kind::Send, denial).actor(&peer.sender.id);
+        self.events.record(event.field("code", code).field("reason", reason).field("times", times));
+    }
+
+    /// The terms name the service; we know its id, because we have bound it.
+    fn service(&self, name: &str) -> Named {
+        let view = self.ctx.as_ref().map(|ctx| ctx.state().borrow().clone());
+        let id = view.as_ref().and_then(|view| view.service(name)).map(|service| service.id.clone());
+        Named { id, name: Some(name.to_owned()) }
     }
 }
 
@@ -123,6 +137,16 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use hesper_model::config::otlp::{Limits, Rate, SenderRule, SenderTerms};
+    use hesper_observe::events::Begin;
+    use hesper_otlp::{Batch, Counts, Signal};
+    use hesper_telemetry::{
+        net::Peer,
+        origin::{Origin, Sender},
+    };
+    use serde_json::Value;
+    use std::sync::Arc;
 
     #[test]
     fn a_flood_is_told_once_in_a_while_and_nothing_is_left_uncounted() {
@@ -135,6 +159,56 @@ mod tests {
         }
         assert_eq!(told, 30_001);
         assert_eq!(refusals.note(("id".to_owned(), "rate"), begin), Some(1), "another reason");
+    }
+
+    fn received(terms: SenderTerms) -> Received {
+        let sender = Sender { id: "i1".into(), name: "alice".into() };
+        let mesh = Some(MeshPeer { sender, terms: Arc::new(terms) });
+        Received {
+            batch: Batch { signal: Signal::Traces, payload: Bytes::from_static(&[]) },
+            counts: Counts::default(),
+            origin: Origin::default(),
+            id: None,
+            peer: Arc::new(Peer { mesh, ..Peer::default() }),
+        }
+    }
+
+    #[test]
+    fn each_refusal_names_identity_service_and_rule() {
+        let events = Events::unkept();
+        let mut follower = events.subscribe(Begin::Now);
+        let gate = Gate::new(events, None);
+        let terms = |rules| SenderTerms {
+            config: "traces-only".into(),
+            service: "otlp".into(),
+            identity: "alice".into(),
+            gateway: false,
+            rules: Some(rules),
+        };
+        let other =
+            SenderRule { signals: vec![Signal::Logs], service_names: vec![], limits: Limits::default() };
+        let little = Rate { per_second: 1, burst: 1 };
+        let limits = Limits { items: Some(little), bytes: Some(little) };
+        let limited = SenderRule { signals: vec![], service_names: vec![], limits };
+        for (rules, code) in [(vec![], "no-rule"), (vec![other], "signal"), (vec![limited], "rate")] {
+            let mut batch = received(terms(rules));
+            batch.counts.items = 100_000;
+            // What is too much is taken once, and paid for after that.
+            let told = match (0..2).find_map(|_| gate.admit(&batch).err()) {
+                Some(Refusal::Denied(reason) | Refusal::Quota { reason, .. }) => reason,
+                other => panic!("{other:?}"),
+            };
+            let recorded = follower.ready().expect(code).events.remove(0);
+            let line: Value = serde_json::from_str(&recorded.line).expect("JSON");
+            let shown = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            assert_eq!(
+                [shown("event"), shown("outcome"), shown("code")],
+                ["send", "denied", code].map(String::from)
+            );
+            assert_eq!([shown("identity"), shown("identityId")], ["alice", "i1"].map(String::from));
+            assert_eq!([shown("service"), shown("rule")], ["otlp", "traces-only"].map(String::from));
+            assert!(told.contains("traces-only") && told == shown("reason"), "{line}");
+        }
     }
 
     #[test]

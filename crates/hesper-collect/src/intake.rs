@@ -38,8 +38,13 @@ impl Intake {
     async fn take(&self, received: Received) -> Result<PartialSuccess, Refusal> {
         self.gate.admit(&received)?;
         let Received { batch, counts, origin, id, peer } = received;
-        let origin =
-            provenance::settle(origin, &peer, self.authenticator.as_deref(), self.own.name().as_deref())?;
+        let settled =
+            provenance::settle(origin, &peer, self.authenticator.as_deref(), self.own.name().as_deref());
+        let origin = settled.inspect_err(|refusal| {
+            if let (Some(mesh), Refusal::Denied(reason)) = (&peer.mesh, refusal) {
+                self.gate.tell_loop(mesh, reason);
+            }
+        })?;
         let batch = stamped(batch, &origin)?;
         let spread = self.spread.load_full();
         spread.accept(batch, counts.items, Arc::new(origin), id).await?;

@@ -4,7 +4,7 @@
 //! - [`collector`]: a configuration at work, and how it becomes another one. `graph` has its parts: components that are made or
 //!   `kept`, pipelines, receivers.
 //! - `intake`: what a receiver hands over is judged (`gate`, by the terms of the sender's grant), given its [`provenance`],
-//!   stamped, and `spread` over the pipelines; each of them processes it and gives it to its queues.
+//!   stamped, and `spread` over the pipelines; each of them processes it and gives it to its queues, whose `fullness` is told.
 //! - [`mesh`]: `hesper://SERVICE` for receivers and exporters: bound services and dialed streams. `listen`: every place to listen at; `discovery`:
 //!   what can be scraped.
 //! - [`accounts`]: what became of every item; [`forget`]: what is kept for an exporter that is no more.
@@ -18,6 +18,7 @@ mod counted;
 mod discovery;
 pub mod files;
 pub mod forget;
+mod fullness;
 mod gate;
 mod graph;
 mod health;

@@ -1,5 +1,6 @@
 //! From one receiver to every pipeline that names it.
 
+use crate::fullness::QueueWatch;
 use futures::future::try_join_all;
 use hesper_collector_config::PipelineId;
 use hesper_otlp::{Batch, Refusal, validate};
@@ -16,6 +17,8 @@ pub(crate) struct Pipeline {
     /// In their order; `batch` is not among them: it works behind the queue.
     pub(crate) steps: Vec<Arc<dyn Processor>>,
     pub(crate) delivery: Arc<Delivery>,
+    /// Who tells when its queues have no room.
+    pub(crate) queues: Arc<QueueWatch>,
 }
 
 /// The pipelines of one signal behind one receiver.
@@ -51,13 +54,29 @@ impl Pipeline {
         id: Option<BatchId>,
     ) -> Result<(), Refusal> {
         if self.steps.is_empty() {
-            return self.delivery.accept(batch, items, origin, id).await;
+            return self.deliver(batch, items, origin, id).await;
         }
         let before = batch.payload.clone();
         let Some(batch) = process::run(&self.steps, batch, &origin)? else { return Ok(()) };
         let untouched = batch.payload.as_ptr() == before.as_ptr() && batch.payload.len() == before.len();
         let items = if untouched { items } else { count(&batch)? };
-        self.delivery.accept(batch, items, origin, id).await
+        self.deliver(batch, items, origin, id).await
+    }
+
+    async fn deliver(
+        &self,
+        batch: Batch,
+        items: u64,
+        origin: Arc<Origin>,
+        id: Option<BatchId>,
+    ) -> Result<(), Refusal> {
+        let taken = self.delivery.accept(batch, items, origin, id).await;
+        match &taken {
+            Ok(()) => self.queues.taken(),
+            Err(Refusal::Overloaded { reason, .. }) => self.queues.refused(&self.delivery, reason),
+            Err(_) => {}
+        }
+        taken
     }
 }
 

@@ -7,7 +7,7 @@
 //! | `pki/ca.pem` | the certificates of every authority that is trusted |
 //! | `pki/tokens.key` | the key that signs tokens (0600) |
 //! | `hesper.db` | the store (0600) |
-//! | `audit.jsonl` | audit events (0600) |
+//! | `audit.jsonl`, `audit.jsonl.1`, … | events, the newest file first (0600) |
 //!
 //! The server's own certificate is not among them: it is made anew at each start and renewed while the controller runs.
 
@@ -20,6 +20,7 @@ use crate::{
     ca::Cas,
     validity::{OutOfBounds, Span, Validities},
 };
+use hesper_observe::events::{Retention, Size};
 use hesper_pki::{
     files::{self, FileError},
     token::{Signer, SignerError},
@@ -56,6 +57,32 @@ pub struct Settings {
     /// See [`Validities`].
     #[serde(default)]
     pub session_validity: Option<Span>,
+    /// See [`Kept`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_file_size: Option<Size>,
+    /// See [`Kept`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_files: Option<usize>,
+}
+
+/// How much of the audit file is kept, where it is not [`Retention::default`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Size of one file, 64KiB or more; then a new one is begun.
+    pub file_size: Option<Size>,
+    /// How many files, 2 to 1000; the oldest goes.
+    pub files: Option<usize>,
+}
+
+impl Kept {
+    /// These where they say something, else `others`.
+    pub fn over(self, others: Self) -> Retention {
+        let default = Retention::default();
+        Retention {
+            file_size: self.file_size.or(others.file_size).unwrap_or(default.file_size),
+            files: self.files.or(others.files).unwrap_or(default.files),
+        }
+    }
 }
 
 impl Settings {
@@ -63,6 +90,11 @@ impl Settings {
     pub fn validities(&self) -> Validities {
         let Self { leaf_validity, grant_validity, session_validity, .. } = *self;
         Validities { leaf_validity, grant_validity, session_validity }
+    }
+
+    /// How much of the audit file is kept.
+    pub fn kept(&self) -> Kept {
+        Kept { file_size: self.audit_file_size, files: self.audit_files }
     }
 }
 

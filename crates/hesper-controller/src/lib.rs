@@ -6,6 +6,7 @@
 //! - `api`: the management API, a table of kinds over [`hesper_model::entity::Entity`]; its OpenAPI document comes from the same table.
 //! - `auth`: logins by password or certificate, api-sessions, who is an administrator.
 //! - `ca`: the certificate authorities and how one takes over from another, in phases.
+//! - `events`: whom and what events name.
 //! - `enroll`: the ledger that turns a one-time token into exactly one certificate.
 //! - `control`: what nodes and routers ask over gRPC: watch, dial, bind, renew; grants and their revocation.
 //! - [`validity`]: how long certificates, grants and sessions are valid.
@@ -22,6 +23,7 @@ mod auth;
 mod ca;
 mod control;
 mod enroll;
+mod events;
 mod metrics;
 mod server;
 mod state;

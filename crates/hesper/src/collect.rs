@@ -15,7 +15,7 @@ use hesper_collect::{
 };
 use hesper_collector_config::{Config, LogLevel};
 use hesper_observe::{
-    audit::Audit,
+    events::{Event, Events, Kind, Retention},
     logs::{self, LevelFilter},
     metrics::Registry,
 };
@@ -46,16 +46,16 @@ pub(crate) fn check(paths: &[PathBuf]) -> Result<()> {
 pub(crate) async fn run(
     paths: &[PathBuf],
     who: Option<&Who>,
-    audit: Option<&Path>,
+    audit: Option<(&Path, Retention)>,
     metrics: &MetricsArgs,
 ) -> Result<()> {
     let mut stop = Stop::catch()?;
     let mut again = signal(SignalKind::hangup()).context("cannot catch signals")?;
     let config = read(paths)?;
-    let audit = match audit {
-        Some(path) => Audit::open(path)
+    let events = match audit {
+        Some((path, retention)) => Events::open(path, retention)
             .with_context(|| format!("cannot write the audit events to {}", path.display()))?,
-        None => Audit::disabled(),
+        None => Events::unkept(),
     };
     let (ctx, registry) = match who {
         Some(who) => {
@@ -64,7 +64,8 @@ pub(crate) async fn run(
         }
         None => (None, Registry::of_role("collector")),
     };
-    let setup = Setup { ctx: ctx.clone(), audit, registry: registry.clone() };
+    events.register(&registry);
+    let setup = Setup { ctx: ctx.clone(), events: events.clone(), registry: registry.clone() };
     let mut collector = tokio::select! {
         started = Collector::start(&config, setup) => started?,
         () = stop.asked() => return Ok(()),
@@ -80,7 +81,7 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             () = stop.asked() => break,
-            Some(()) = again.recv() => reload(paths, &mut collector).await,
+            Some(()) = again.recv() => reload(paths, &mut collector, &events).await,
         }
     }
     drop(announcing);
@@ -106,11 +107,15 @@ fn read(paths: &[PathBuf]) -> Result<Config> {
 }
 
 /// Never cut short: a collector must not be left between two configurations.
-async fn reload(paths: &[PathBuf], collector: &mut Collector) {
+async fn reload(paths: &[PathBuf], collector: &mut Collector, events: &Events) {
     const KEPT: &str = "the configuration stays as it was";
     let config = match read(paths) {
         Ok(config) => config,
-        Err(error) => return tracing::warn!("{KEPT}: {error:#}"),
+        Err(error) => {
+            let reason = one_line(&format!("{error:#}"));
+            events.record(Event::failure(Kind::ConfigApplied).field("reason", reason));
+            return tracing::warn!("{KEPT}: {error:#}");
+        }
     };
     match collector.reload(&config).await {
         Ok(()) => tracing::info!("the configuration was read again"),

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     auth::{self, Admin},
+    events,
     state::State,
 };
 use axum::{
@@ -14,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::future::BoxFuture;
-use hesper_observe::audit::{Event, Kind as AuditKind, Outcome};
+use hesper_observe::events::{Denial, Event, Kind as EventKind, Named};
 use hesper_pki::{credentials::PeerIdentity, digest::sha256_hex};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -53,7 +54,7 @@ pub(crate) struct Call {
     pub(crate) admin: Option<Admin>,
     /// Whose certificate the TLS handshake proved.
     pub(crate) peer: Option<PeerIdentity>,
-    /// The caller's IP address, for the audit file.
+    /// The caller's IP address, for events.
     pub(crate) remote: String,
     /// The `Authorization` token as presented.
     pub(crate) bearer: Option<String>,
@@ -102,7 +103,7 @@ impl Call {
 pub(crate) struct Answer {
     status: StatusCode,
     body: Payload,
-    /// Id and name of what was changed, for the audit file.
+    /// Id and name of what was changed, for the event.
     pub(crate) subject: Option<(String, Option<String>)>,
     /// The revision that the change made.
     revision: Option<u64>,
@@ -217,13 +218,13 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
     response
 }
 
-/// Runs the handler to its end, even if the caller goes away: what is written must also be audited.
+/// Runs the handler to its end, even if the caller goes away: what is written must also be recorded.
 async fn run(state: Arc<State>, route: Arc<Route>, call: Call, path: String) -> Result<Answer, ApiError> {
     let task = tokio::spawn(async move {
-        let actor = call.admin.as_ref().map(|a| a.name.clone());
+        let actor = call.admin.clone();
         let result = (route.handler)(state.clone(), call).await;
         if let (Some(kind), Some(actor)) = (route.changes, actor) {
-            audit_change(&state, &route, kind, actor, &path, &result);
+            record_change(&state, &route, kind, &actor, &path, &result);
         }
         result
     });
@@ -277,21 +278,27 @@ async fn read_body(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
     }
 }
 
-fn audit_change(
+fn record_change(
     state: &State,
     route: &Route,
     kind: &'static str,
-    actor: String,
+    actor: &Admin,
     path: &str,
     result: &Result<Answer, ApiError>,
 ) {
-    let outcome = match result {
-        Ok(_) => Outcome::Success,
-        Err(e) if e.status.is_server_error() => Outcome::Failure,
-        Err(_) => Outcome::Denied,
+    let event = match result {
+        Ok(_) => Event::success(EventKind::Change).identity(events::admin(actor)),
+        Err(e) if e.status.is_server_error() => {
+            Event::failure(EventKind::Change).identity(events::admin(actor))
+        }
+        Err(e) => {
+            let service = Named::name(events::MANAGEMENT_API);
+            let denial = Denial { identity: events::admin(actor), service, rule: e.message.clone() };
+            Event::denied(EventKind::Change, denial)
+        }
     };
-    let mut event = Event::now(AuditKind::Change, outcome)
-        .actor(actor)
+    let mut event = event
+        .actor(actor.name.clone())
         .field("operation", route.operation)
         .field("entityType", kind)
         .field("path", path);
@@ -302,7 +309,7 @@ fn audit_change(
         Ok(_) => {}
         Err(e) => event = event.field("code", e.code).field("reason", e.message.clone()),
     }
-    state.audit.record(&event);
+    state.events.record(event);
 }
 
 /// A refusal as a response.

@@ -1,7 +1,7 @@
 //! The REST API: management for administrators, enrollment for everybody.
 //!
 //! - [`table`]: every route, who may use it, what it takes and gives. Nothing is mounted that is not in it.
-//! - [`call`]: the shell around each route: who calls, body limits, the envelope, metrics, audit.
+//! - [`call`]: the shell around each route: who calls, body limits, the envelope, metrics, events.
 //! - [`entities`]: create, list, read, change, delete, once for every kind; [`kinds`]: what is particular to each kind.
 //! - [`fields`]: the fields of a request and their checks; [`cascade`]: what a deletion takes along.
 //! - [`sublists`], [`extras`]: what belongs to one entity; advisor, hints, summary, health.

@@ -73,7 +73,7 @@ pub(crate) struct Route {
     pub(crate) path: String,
     /// Who may.
     pub(crate) access: Access,
-    /// Name of the operation: `list`, `create`, … for the audit file and the OpenAPI document.
+    /// Name of the operation: `list`, `create`, … for events and the OpenAPI document.
     pub(crate) operation: &'static str,
     /// One line about it.
     pub(crate) summary: String,
@@ -83,7 +83,7 @@ pub(crate) struct Route {
     pub(crate) output: Output,
     /// Its query parameters.
     pub(crate) parameters: &'static [Parameter],
-    /// The kind of entity that it changes, for the audit file.
+    /// The kind of entity that it changes, for the event.
     pub(crate) changes: Option<&'static str>,
     /// What runs.
     pub(crate) handler: fn(Arc<State>, Call) -> Reply,

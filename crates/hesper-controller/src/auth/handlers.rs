@@ -8,10 +8,11 @@ use super::{
 };
 use crate::{
     api::{Answer, ApiError, Call, Reply},
+    events,
     state::{Changes, State, WriteError},
 };
 use hesper_model::{entity::Identity, entity::Kind, id::IdentityId};
-use hesper_observe::audit::{Event, Kind as AuditKind, Outcome};
+use hesper_observe::events::{Denial, Event, Kind as EventKind, Named};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -37,11 +38,13 @@ pub(crate) fn authenticate(state: Arc<State>, call: Call) -> Reply {
             other => return Err(ApiError::field("method", json!(other), "must be password or cert")),
         };
         // What was typed into the wrong field may be a password: only a name that exists is kept.
-        let username = match username {
-            Some(name) => password::find(&state, &name).await.ok().flatten().map(|_| name),
-            None => None,
+        let claimed = match username {
+            Some(name) => {
+                password::find(&state, &name).await.ok().flatten().map(|(id, _)| (name, id.to_string()))
+            }
+            None => call.peer.as_ref().map(|p| (p.id.to_string(), p.id.id.clone())),
         };
-        record(&state, &call, method, username, &result);
+        record(&state, &call, method, claimed, &result);
         let admin = result?;
         let now = OffsetDateTime::now_utc();
         let (token, session) = session::open(&state, &admin.id, method, now).await?;
@@ -95,28 +98,39 @@ fn record(
     state: &State,
     call: &Call,
     method: &'static str,
-    username: Option<String>,
+    claimed: Option<(String, String)>,
     result: &Result<Admin, ApiError>,
 ) {
-    let (outcome, label) = match result {
-        Ok(_) => (Outcome::Success, "success"),
-        Err(e) if e.status.is_server_error() => (Outcome::Failure, "failure"),
-        Err(_) => (Outcome::Denied, "denied"),
+    let mut event = match result {
+        Ok(admin) => {
+            Event::success(EventKind::Login).actor(admin.name.clone()).identity(events::admin(admin))
+        }
+        Err(error) => {
+            tracing::info!(method, code = error.code, "a login was refused");
+            let event = refused(state, claimed.as_ref().map(|(_, id)| id.as_str()), error);
+            event.field("code", error.code).field("reason", error.message.clone())
+        }
     };
-    state.metrics.logins.get_or_create(&vec![("method", method), ("result", label)]).inc();
-    let mut event =
-        Event::now(AuditKind::Login, outcome).field("method", method).field("remote", call.remote.clone());
-    let claimed = call.peer.as_ref().map(|p| p.id.to_string());
-    event = match (result, username.or(claimed)) {
-        (Ok(admin), _) => event.actor(admin.name.clone()),
-        (Err(_), Some(name)) => event.actor(name),
-        (Err(_), None) => event,
-    };
-    if let Err(error) = result {
-        tracing::info!(method, code = error.code, "a login was refused");
-        event = event.field("code", error.code).field("reason", error.message.clone());
+    let labels = vec![("method", method), ("result", event.outcome().name())];
+    state.metrics.logins.get_or_create(&labels).inc();
+    if let (Err(_), Some((name, _))) = (result, claimed) {
+        event = event.actor(name);
     }
-    state.audit.record(&event);
+    state.events.record(event.field("method", method).field("remote", call.remote.clone()));
+}
+
+/// Who did not get in, as far as that is known, and why.
+fn refused(state: &State, identity_id: Option<&str>, error: &ApiError) -> Event {
+    if error.status.is_server_error() {
+        return Event::failure(EventKind::Login);
+    }
+    let identity = identity_id.map(|id| events::identity_of(&state.model(), &IdentityId::new(id)));
+    let denial = Denial {
+        identity: identity.unwrap_or_default(),
+        service: Named::name(events::MANAGEMENT_API),
+        rule: error.message.clone(),
+    };
+    Event::denied(EventKind::Login, denial)
 }
 
 /// `GET /current-api-session`

@@ -43,7 +43,7 @@ impl Auth {
 pub(crate) struct Admin {
     /// The identity.
     pub(crate) id: IdentityId,
-    /// Its name, for the audit file.
+    /// Its name, for events.
     pub(crate) name: String,
 }
 

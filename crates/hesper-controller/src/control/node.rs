@@ -13,12 +13,15 @@ use super::{
     renew::{self, internal},
     shown,
 };
-use crate::state::{Expect, State, WRITE_ATTEMPTS, WriteError};
+use crate::{
+    events,
+    state::{Expect, State, WRITE_ATTEMPTS, WriteError},
+};
 use hesper_model::{
     entity::Terminator,
     id::{Tag, TerminatorId},
 };
-use hesper_observe::audit::{Event, Kind, Outcome};
+use hesper_observe::events::{Denial, Event, Kind};
 use hesper_policy::{Model, Rule};
 use hesper_proto::{
     SESSION_METADATA,
@@ -233,31 +236,27 @@ impl NodeService {
         request: &DialRequest,
         dialed: &Result<(DialResponse, Rule), Refused>,
     ) {
-        let control = &self.0.control;
-        let (outcome, result, code) = outcome(dialed.as_ref().err());
-        control.metrics.dials.get_or_create(&vec![("outcome", result), ("code", code)]).inc();
-        let renewal = dial::is_renewal(request);
-        let mut event = Event::now(Kind::Dial, outcome)
-            .actor(caller.identity.id.as_str())
-            .field("service", shown(&request.service))
-            .field("renewal", renewal);
+        let (renewal, refused) = (dial::is_renewal(request), dialed.as_ref().err());
+        let code = refused.map_or("", |refused| refused.code);
+        let mut event = self.event(Kind::Dial, caller, &request.service, refused).field("renewal", renewal);
+        let labels = vec![("outcome", event.outcome().name()), ("code", code)];
+        self.0.control.metrics.dials.get_or_create(&labels).inc();
         match dialed {
             Ok((answer, rule)) => {
                 tracing::debug!(dialer = %caller.identity.name, service = request.service, renewal, %rule, "dial granted");
                 event = event
-                    .field("serviceId", &*answer.service_id)
                     .field("terminator", &*answer.terminator_id)
                     .field("binder", &*answer.binder_id)
                     .field("grant", &*answer.grant_id)
-                    .field("rule", rule.to_string());
+                    .rule(rule.to_string());
             }
             Err(refused) => {
                 let rule = refused.operator_rule();
                 tracing::info!(dialer = %caller.identity.name, service = request.service, code, rule, "dial refused");
-                event = event.field("code", code).field("rule", rule);
+                event = event.field("code", code);
             }
         }
-        self.0.audit.record(&event);
+        self.0.events.record(event);
     }
 
     fn record_bind(
@@ -266,24 +265,40 @@ impl NodeService {
         request: &BindRequest,
         bound: &Result<(BindResponse, Rule), Refused>,
     ) {
-        let (outcome, result, code) = outcome(bound.as_ref().err());
-        self.0.control.metrics.binds.get_or_create(&vec![("outcome", result), ("code", code)]).inc();
-        let mut event = Event::now(Kind::Bind, outcome)
-            .actor(caller.identity.id.as_str())
-            .field("service", shown(&request.service))
-            .field("instance", shown(&request.instance));
+        let refused = bound.as_ref().err();
+        let code = refused.map_or("", |refused| refused.code);
+        let event = self.event(Kind::Bind, caller, &request.service, refused);
+        let mut event = event.field("instance", shown(&request.instance));
+        let labels = vec![("outcome", event.outcome().name()), ("code", code)];
+        self.0.control.metrics.binds.get_or_create(&labels).inc();
         match bound {
             Ok((answer, rule)) => {
                 tracing::info!(host = %caller.identity.name, service = request.service, %rule, "bound");
-                event = event.field("terminator", &*answer.terminator_id).field("rule", rule.to_string());
+                event = event.field("terminator", &*answer.terminator_id).rule(rule.to_string());
             }
             Err(refused) => {
                 let rule = refused.operator_rule();
                 tracing::info!(host = %caller.identity.name, service = request.service, code, rule, "bind refused");
-                event = event.field("code", code).field("rule", rule);
+                event = event.field("code", code);
             }
         }
-        self.0.audit.record(&event);
+        self.0.events.record(event);
+    }
+
+    /// What a node asked of a service, and whether it got it.
+    fn event(&self, kind: Kind, caller: &auth::Node, asked: &str, refused: Option<&Refused>) -> Event {
+        let identity = events::identity(&caller.identity);
+        let service = events::service_asked(&self.0.model(), &shown(asked));
+        let event = match refused {
+            None => Event::success(kind).identity(identity).service(service),
+            Some(refused) if refused.status == Code::Internal => {
+                Event::failure(kind).identity(identity).service(service).rule(refused.operator_rule())
+            }
+            Some(refused) => {
+                Event::denied(kind, Denial { identity, service, rule: refused.operator_rule().to_owned() })
+            }
+        };
+        event.actor(caller.identity.id.as_str())
     }
 }
 
@@ -308,12 +323,4 @@ fn written(result: Result<u64, WriteError>) -> Result<bool, Refused> {
 
 fn contended() -> Refused {
     Refused::new(Code::Aborted, "CONFLICT", "the terminator is being changed by others: try again")
-}
-
-fn outcome(refused: Option<&Refused>) -> (Outcome, &'static str, &'static str) {
-    match refused {
-        None => (Outcome::Success, "success", ""),
-        Some(refused) if refused.status == Code::Internal => (Outcome::Failure, "failure", refused.code),
-        Some(refused) => (Outcome::Denied, "denied", refused.code),
-    }
 }

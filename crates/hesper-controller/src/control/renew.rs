@@ -1,13 +1,18 @@
 //! A new certificate for the same subject and key.
 
 use super::refusal::Refused;
-use crate::state::{CERTIFICATE, Certificate, Changes, State};
-use hesper_observe::audit::{Event, Kind, Outcome};
+use crate::{
+    events,
+    state::{CERTIFICATE, Certificate, Changes, State},
+};
+use hesper_model::id::{EdgeRouterId, IdentityId};
+use hesper_observe::events::{Denial, Event, Kind, Named};
 use hesper_pki::{
     ca::{CaError, IssueRequest, Issued},
     credentials::PeerIdentity,
     csr,
     digest::sha256_hex,
+    spiffe::SpiffeRole,
 };
 use hesper_proto::control::{RenewRequest, RenewResponse};
 use time::OffsetDateTime;
@@ -16,7 +21,7 @@ use tonic::{Code, Status};
 /// Valid certificates of one subject. A renewal at half-life never has more than three.
 const VALID_MAX: usize = 32;
 
-/// Issues it. Every attempt is audited.
+/// Issues it. Every attempt is an event.
 ///
 /// # Errors
 /// The request is not valid, or is for another key.
@@ -27,14 +32,21 @@ pub(super) async fn renew(
 ) -> Result<RenewResponse, Status> {
     let now = OffsetDateTime::now_utc();
     let renewed = issue(state, peer, request, now).await;
-    let (outcome, result) = match &renewed {
-        Ok(_) => (Outcome::Success, "success"),
-        Err(refused) if refused.status == Code::Internal => (Outcome::Failure, "failure"),
-        Err(_) => (Outcome::Denied, "denied"),
+    let event = match &renewed {
+        Ok(_) => Event::success(Kind::Renew).identity(named(state, peer)),
+        Err(refused) if refused.status == Code::Internal => {
+            Event::failure(Kind::Renew).identity(named(state, peer))
+        }
+        Err(refused) => {
+            let (service, rule) = (Named::name(events::CONTROL_API), refused.message.clone());
+            Event::denied(Kind::Renew, Denial { identity: named(state, peer), service, rule })
+        }
     };
     let code = renewed.as_ref().err().map_or("", |refused| refused.code);
-    state.control.metrics.renewals.get_or_create(&vec![("outcome", result), ("code", code)]).inc();
-    let mut event = Event::new(now, Kind::Renew, outcome)
+    let labels = vec![("outcome", event.outcome().name()), ("code", code)];
+    state.control.metrics.renewals.get_or_create(&labels).inc();
+    let mut event = event
+        .at(now)
         .actor(peer.id.id.clone())
         .field("role", peer.id.role.as_str())
         .field("serial", peer.serial.clone());
@@ -42,10 +54,19 @@ pub(super) async fn renew(
         Ok(issued) => event = event.field("newSerial", issued.serial.clone()),
         Err(refused) => event = event.field("code", refused.code).field("reason", refused.message.clone()),
     }
-    state.audit.record(&event);
+    state.events.record(event);
     let issued = renewed?;
     tracing::info!(subject = %peer.id, serial = issued.serial, until = %issued.not_after, "certificate renewed");
     Ok(RenewResponse { chain_pem: issued.chain_pem, ca_pem: state.ca_pem() })
+}
+
+/// Whose certificate it is.
+fn named(state: &State, peer: &PeerIdentity) -> Named {
+    let (model, id) = (state.model(), peer.id.id.as_str());
+    match peer.id.role {
+        SpiffeRole::Router => events::router_of(&model, &EdgeRouterId::new(id)),
+        _ => events::identity_of(&model, &IdentityId::new(id)),
+    }
 }
 
 async fn issue(

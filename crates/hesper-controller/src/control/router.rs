@@ -13,7 +13,7 @@ use hesper_model::{
     entity::EdgeRouter,
     id::{EdgeRouterId, Tag},
 };
-use hesper_observe::audit::{Event, Kind, Outcome};
+use hesper_observe::events::{Event, Kind, Named};
 use hesper_pki::credentials::PeerIdentity;
 use hesper_proto::control::{
     RenewRequest, RenewResponse, RouterHello, RouterReport, RouterState, RouterUpdate,
@@ -91,11 +91,8 @@ impl Watch {
         });
         let client = shown(&hello.client);
         tracing::info!(router = %caller.router.name, addresses = ?hello.addresses, client, "router online");
-        let event = Event::now(Kind::Attach, Outcome::Success)
-            .actor(id.as_str())
-            .field("role", "router")
-            .field("client", client);
-        state.audit.record(&event);
+        let event = Event::success(Kind::RouterOnline).actor(id.as_str()).identity(named(&caller));
+        state.events.record(event.field("client", client));
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
         let watcher = state.control.watchers.open(&caller.peer.id, &caller.router.name);
@@ -171,6 +168,10 @@ impl Watch {
         *last = Some(now.clone());
         Ok(Some(RouterUpdate { update: Some(router_update::Update::State(now)) }))
     }
+}
+
+fn named(caller: &auth::Router) -> Named {
+    Named::new(caller.router.id.as_str(), caller.router.name.as_str())
 }
 
 async fn hello(reports: &mut Streaming<RouterReport>) -> Result<RouterHello, Status> {

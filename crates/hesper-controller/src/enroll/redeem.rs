@@ -3,10 +3,14 @@
 use super::ledger::{self, Outcome, Redemption, Refusal};
 use crate::{
     api::{Answer, ApiError, Call, Reply},
+    events,
     state::{CERTIFICATE, Certificate, Changes, State, WRITE_ATTEMPTS, WriteError},
 };
-use hesper_model::entity::{EdgeRouter, Enrollment, EnrollmentMethod, EnrollmentState, Identity};
-use hesper_observe::audit::{Event, Kind as AuditKind, Outcome as AuditOutcome};
+use hesper_model::{
+    entity::{EdgeRouter, Enrollment, EnrollmentMethod, EnrollmentState, Identity},
+    id::{EdgeRouterId, IdentityId},
+};
+use hesper_observe::events::{Denial, Event, Kind as EventKind, Named};
 use hesper_pki::{
     ca::{IssueRequest, Issued},
     csr,
@@ -44,7 +48,7 @@ struct Given {
     serial: String,
 }
 
-/// Redeems a token: the answer holds the certificate chain and the CA. Every attempt is audited.
+/// Redeems a token: the answer holds the certificate chain and the CA. Every attempt is an event.
 ///
 /// # Errors
 /// 400 `INVALID_ENROLLMENT_TOKEN`, 400 `ENROLLMENT_EXPIRED`, 409 `ENROLLMENT_ALREADY_REDEEMED`, 400 `COULD_NOT_VALIDATE`.
@@ -243,14 +247,21 @@ fn record(
     result: &Result<Given, ApiError>,
     now: OffsetDateTime,
 ) {
-    let error = result.as_ref().err();
-    let (outcome, label) = match error {
-        None => (AuditOutcome::Success, "success"),
-        Some(e) if e.status.is_server_error() => (AuditOutcome::Failure, "failure"),
-        Some(_) => (AuditOutcome::Denied, "denied"),
+    let (error, subject) =
+        (result.as_ref().err(), asked.map(|asked| named(state, asked)).unwrap_or_default());
+    let event = match error {
+        None => Event::success(EventKind::Enrollment).identity(subject),
+        Some(e) if e.status.is_server_error() => Event::failure(EventKind::Enrollment).identity(subject),
+        Some(e) => {
+            let service = Named::name(events::CLIENT_API);
+            Event::denied(
+                EventKind::Enrollment,
+                Denial { identity: subject, service, rule: e.message.clone() },
+            )
+        }
     };
-    state.metrics.enrollments.get_or_create(&vec![("result", label)]).inc();
-    let mut event = Event::new(now, AuditKind::Enrollment, outcome).field("remote", call.remote.clone());
+    state.metrics.enrollments.get_or_create(&vec![("result", event.outcome().name())]).inc();
+    let mut event = event.at(now).field("remote", call.remote.clone());
     if let Some(asked) = asked {
         event = event
             .actor(asked.claims.sub.clone())
@@ -264,5 +275,14 @@ fn record(
         tracing::info!(code = error.code, reason = %error.message, "an enrollment was refused");
         event = event.field("code", error.code).field("reason", error.message.clone());
     }
-    state.audit.record(&event);
+    state.events.record(event);
+}
+
+/// The identity or router that the token is for.
+fn named(state: &State, asked: &Asked) -> Named {
+    let (model, id) = (state.model(), asked.claims.sub.as_str());
+    match asked.claims.em {
+        EnrollmentMethod::Ott => events::identity_of(&model, &IdentityId::new(id)),
+        EnrollmentMethod::Erott => events::router_of(&model, &EdgeRouterId::new(id)),
+    }
 }

@@ -133,6 +133,8 @@ pub async fn init(dir: &Path, options: &InitOptions) -> Result<(), InitError> {
         leaf_validity: None,
         grant_validity: None,
         session_validity: None,
+        audit_file_size: None,
+        audit_files: None,
     };
     let built = build(&staging, &settings, &authenticator).await;
     let done = built.and_then(|()| settle(&staging, dir));

@@ -13,13 +13,13 @@ use crate::{
     api,
     ca::CaKeyError,
     control,
-    home::{self, HomeError},
+    home::{self, HomeError, Kept},
     metrics::{self, Metrics},
     state::{Authority, FollowError, State, WriteError},
     validity::{OutOfBounds, Validities},
 };
 use hesper_observe::{
-    audit::Audit,
+    events::{Events, InvalidRetention},
     metrics::{Health, Registry},
 };
 use hesper_pki::ca::CaError;
@@ -46,12 +46,15 @@ pub struct StartOptions {
     pub validities: Validities,
     /// Where its metrics are put; see [`Running::registry`].
     pub registry: Registry,
+    /// How much of the audit file is kept, where it differs from `controller.json`.
+    pub retention: Kept,
 }
 
 impl StartOptions {
     /// Listens there, with the validities of `controller.json`.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, validities: Validities::default(), registry: Registry::new() }
+        let (validities, retention) = (Validities::default(), Kept::default());
+        Self { listen, validities, registry: Registry::new(), retention }
     }
 }
 
@@ -78,6 +81,9 @@ pub enum StartError {
     /// A validity is too short or too long.
     #[error(transparent)]
     Validity(#[from] OutOfBounds),
+    /// The audit file would be kept too short.
+    #[error(transparent)]
+    Retention(#[from] InvalidRetention),
     /// The port cannot be had.
     #[error("cannot listen on {address}: choose another address, or stop what listens there")]
     Listen {
@@ -146,11 +152,12 @@ impl Controller {
             .map_err(|source| StartError::Listen { address: options.listen, source })?;
         let local_addr =
             listener.local_addr().map_err(|source| StartError::Listen { address: options.listen, source })?;
-        let audit = Audit::open(&home.audit)
+        let retention = options.retention.over(home.settings.kept()).check()?;
+        let events = Events::open(&home.audit, retention)
             .map_err(|source| StartError::Audit { path: home.audit.clone(), source })?;
         let registry = options.registry;
         registry.add_role("controller");
-        audit.register(&registry);
+        events.register(&registry);
         let port = if home.settings.ctrl_port == 0 { local_addr.port() } else { home.settings.ctrl_port };
         let ctrl_url = url(&home.settings.ctrl_address, port);
         let store = hesper_store::open_sqlite(&home.store)?;
@@ -160,7 +167,7 @@ impl Controller {
             trust_domain: home.settings.trust_domain.clone(),
             ctrl_url,
         };
-        let mut state = State::load(store, authority, audit, Metrics::new(registry)).await?;
+        let mut state = State::load(store, authority, events, Metrics::new(registry)).await?;
         state.control.settings.apply(options.validities.or(home.settings.validities()));
         state.authority.cas.settle(&state.rotation())?;
         let state = Arc::new(state);
@@ -239,6 +246,11 @@ impl Running {
     /// The certificates of the CAs that are trusted, PEM.
     pub fn ca_pem(&self) -> String {
         self.state.ca_pem()
+    }
+
+    /// What happens here: to follow it, to send it on.
+    pub fn events(&self) -> &Events {
+        &self.state.events
     }
 
     /// Waits until it fails by itself, and says why: it can no longer follow its store.

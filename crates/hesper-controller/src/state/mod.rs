@@ -16,7 +16,7 @@ pub(crate) use records::{CA_ROTATION, CERTIFICATE, ROUTER_SECRET, Records, Route
 use crate::{auth::Auth, ca::Cas, control::Control, metrics::Metrics};
 use arc_swap::ArcSwap;
 use changes::key;
-use hesper_observe::audit::Audit;
+use hesper_observe::events::Events;
 use hesper_pki::token::{Signer, Verifier};
 use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
@@ -56,8 +56,8 @@ pub(crate) struct State {
     pub(crate) authority: Authority,
     /// Where objects are kept. Write through [`State::commit`], so that the model follows.
     pub(crate) store: Arc<dyn Store>,
-    /// Audit events.
-    pub(crate) audit: Audit,
+    /// Where events go.
+    pub(crate) events: Events,
     /// Metrics of this controller.
     pub(crate) metrics: Metrics,
     /// Sessions of nodes and routers, and the grants given to them.
@@ -104,7 +104,7 @@ impl State {
     pub(crate) async fn load(
         store: Arc<dyn Store>,
         authority: Authority,
-        audit: Audit,
+        events: Events,
         metrics: Metrics,
     ) -> Result<Self, FollowError> {
         let loaded = follow::load(store.as_ref()).await?;
@@ -112,7 +112,7 @@ impl State {
         Ok(Self {
             authority,
             store,
-            audit,
+            events,
             metrics,
             control: Control::with(loaded.tokens, loaded.revoked),
             auth: Auth::new(),

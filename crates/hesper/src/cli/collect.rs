@@ -1,8 +1,10 @@
 //! `collect`: telemetry in, over the mesh, out.
 
+use super::flags::{KeptArgs, UsageError};
 use crate::{collect, observed::MetricsArgs, tunnel::Who};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use hesper_controller::home::Kept;
 use hesper_observe::logs::Base;
 use std::{path::PathBuf, time::Duration};
 
@@ -27,9 +29,11 @@ pub(crate) struct CollectArgs {
     /// Let senders go on for so many seconds after their grants lapsed while no controller can be reached; 0 = not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     outage_grace: u64,
-    /// Append to this file, as JSON lines, who was refused what
+    /// Append to this file, as JSON lines, who was refused what, and what happens to queues and the configuration
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
+    #[command(flatten)]
+    kept: KeptArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
 }
@@ -93,6 +97,9 @@ impl CollectArgs {
         }
         let outage_grace = Duration::from_secs(self.outage_grace);
         let who = self.identity.map(|identity| Who { identity, jwt: self.jwt, outage_grace });
-        collect::run(&self.config, who.as_ref(), self.audit.as_deref(), &self.metrics).await
+        let retention = Kept::from(self.kept).over(Kept::default());
+        let retention = retention.check().map_err(|error| UsageError(error.to_string()))?;
+        let audit = self.audit.as_deref().map(|path| (path, retention));
+        collect::run(&self.config, who.as_ref(), audit, &self.metrics).await
     }
 }

@@ -3,6 +3,8 @@
 use crate::edge::draft::Draft;
 use anyhow::{Context, Result};
 use clap::Args;
+use hesper_controller::home::Kept;
+use hesper_observe::events::Size;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,23 @@ pub(crate) struct ApiArgs {
     /// Give up on the controller after so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+}
+
+/// How much of the audit file is kept.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub(crate) struct KeptArgs {
+    /// Begin a new audit file when this one is so large, 64KiB or more [default: 100MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) audit_file_size: Option<Size>,
+    /// Keep so many audit files, 2 to 1000; the oldest goes [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(crate) audit_files: Option<usize>,
+}
+
+impl From<KeptArgs> for Kept {
+    fn from(args: KeptArgs) -> Self {
+        Self { file_size: args.audit_file_size, files: args.audit_files }
+    }
 }
 
 /// Free-form tags.

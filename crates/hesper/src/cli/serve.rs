@@ -1,6 +1,6 @@
 //! `controller`, `router`, `quickstart`: the long-lived roles of the network itself.
 
-use super::{authority::CaCommand, login::first_line};
+use super::{authority::CaCommand, flags::KeptArgs, login::first_line};
 use crate::{
     observed::RoleMetricsArgs,
     serve::{
@@ -117,6 +117,8 @@ pub(crate) struct RunControllerArgs {
     #[command(flatten)]
     validities: ValidityArgs,
     #[command(flatten)]
+    kept: KeptArgs,
+    #[command(flatten)]
     metrics: RoleMetricsArgs,
 }
 
@@ -160,7 +162,8 @@ impl ControllerCommand {
             }
             Self::Run(args) => {
                 args.metrics.check()?;
-                controller::run(&args.home, args.listen, args.validities.into(), &args.metrics).await
+                let (validities, kept) = (args.validities.into(), args.kept.into());
+                controller::run(&args.home, args.listen, validities, kept, &args.metrics).await
             }
             Self::Ca { command } => command.run().await,
         }

@@ -5,10 +5,9 @@ use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{
     Controller, Running, StartOptions,
-    home::{self, InitOptions, Settings},
+    home::{self, InitOptions, Kept, Settings},
     validity::Validities,
 };
-use hesper_observe::metrics::Registry;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -63,10 +62,12 @@ pub(crate) async fn run(
     home: &Path,
     listen: Option<SocketAddr>,
     validities: Validities,
+    retention: Kept,
     metrics: &RoleMetricsArgs,
 ) -> Result<()> {
     let mut stop = Stop::catch()?;
-    let running = start(home, listen, validities, Registry::new()).await?;
+    let options = |listen| StartOptions { validities, retention, ..StartOptions::new(listen) };
+    let running = start(home, listen, options).await?;
     let serving = metrics.serve(running.registry(), running.health()).await?;
     output::line(format_args!("ready controller={}", authority(&running)))?;
     let failed = tokio::select! {
@@ -88,8 +89,7 @@ pub(crate) async fn run(
 pub(crate) async fn start(
     home: &Path,
     listen: Option<SocketAddr>,
-    validities: Validities,
-    registry: Registry,
+    options: impl FnOnce(SocketAddr) -> StartOptions,
 ) -> Result<Running> {
     let listen = match listen {
         Some(listen) => listen,
@@ -98,7 +98,7 @@ pub(crate) async fn start(
             listen_address(&settings.ctrl_address, settings.ctrl_port)
         }
     };
-    Ok(Controller::start(home, StartOptions { listen, validities, registry }).await?)
+    Ok(Controller::start(home, options(listen)).await?)
 }
 
 /// Reads `controller.json`.

@@ -8,7 +8,7 @@
 use super::{Stop, controller, host_port, listen_address};
 use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
 use anyhow::{Context, Result, bail};
-use hesper_controller::{bootstrap, home, validity::Validities};
+use hesper_controller::{StartOptions, bootstrap, home, validity::Validities};
 use hesper_observe::metrics::Registry;
 use hesper_pki::files;
 use hesper_router::{Router, RouterHome, RunOptions, SessionRate};
@@ -136,8 +136,12 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
     let registry = Registry::new();
-    let controller =
-        controller::start(&controller_home, Some(listen), options.validities, registry.clone()).await?;
+    let controller_options = |listen| StartOptions {
+        validities: options.validities,
+        registry: registry.clone(),
+        ..StartOptions::new(listen)
+    };
+    let controller = controller::start(&controller_home, Some(listen), controller_options).await?;
     let mut started = Quickstart { controller, router: None, generated_password };
     let name = format!("router-{}", options.instance_id);
     let token = bootstrap::quickstart_defaults(&started.controller, &name).await?;

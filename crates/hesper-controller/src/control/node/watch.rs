@@ -11,9 +11,9 @@ use super::super::{
     view::{Key, Told, same},
 };
 use super::hosted;
-use crate::{ca::Watcher, state::State};
+use crate::{ca::Watcher, events, state::State};
 use hesper_model::id::{EdgeRouterId, Tag};
-use hesper_observe::audit::{Event, Kind, Outcome};
+use hesper_observe::events::{Event, Kind};
 use hesper_pki::token::SessionClaims;
 use hesper_proto::control::{NodeHello, NodeReport, NodeState, NodeUpdate, node_report, node_update};
 use std::{sync::Arc, time::Instant};
@@ -59,12 +59,13 @@ impl Watch {
             Status::resource_exhausted(format!("identity '{name}' gets no further session: {full}"))
         })?;
         tracing::info!(identity = %caller.identity.name, session = %opened.tag, resumed = opened.resumed, client, "node online");
-        let event = Event::now(Kind::Attach, Outcome::Success)
+        let event = Event::success(Kind::Attach)
+            .identity(events::identity(&caller.identity))
             .actor(caller.identity.id.as_str())
             .field("session", opened.tag.to_string())
             .field("resumed", opened.resumed)
             .field("client", &*client);
-        state.audit.record(&event);
+        state.events.record(event);
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
         let watcher = state.control.watchers.open(&caller.peer.id, &caller.identity.name);

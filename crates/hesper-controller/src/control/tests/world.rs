@@ -10,7 +10,10 @@ use hesper_model::{
     entity::{EdgeRouterPolicy, Identity, ServicePolicy},
     id::Tag,
 };
-use hesper_observe::{audit::Audit, metrics::Registry};
+use hesper_observe::{
+    events::{Events, Retention},
+    metrics::Registry,
+};
 use hesper_pki::{
     ca::CertificateAuthority,
     credentials::PeerIdentity,
@@ -93,8 +96,8 @@ impl World {
             trust_domain: TRUST_DOMAIN.into(),
             ctrl_url: "https://localhost:1280".into(),
         };
-        let audit = Audit::open(&dir.path().join("audit.jsonl")).unwrap();
-        let mut state = State::load(store, authority, audit, Metrics::new(Registry::new())).await.unwrap();
+        let events = Events::open(&dir.path().join("audit.jsonl"), Retention::default()).unwrap();
+        let mut state = State::load(store, authority, events, Metrics::new(Registry::new())).await.unwrap();
         state.control.settings = settings;
         let (state, stop, tasks) = (Arc::new(state), CancellationToken::new(), TaskTracker::new());
         let follower = (state.clone(), stop.clone());
