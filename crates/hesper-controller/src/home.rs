@@ -25,6 +25,7 @@ use hesper_pki::{
     files::{self, FileError},
     token::{Signer, SignerError},
 };
+use hesper_trace::settings::Block;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,9 @@ pub struct Settings {
     /// See [`Kept`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_files: Option<usize>,
+    /// What the controller traces of itself, and where that goes: [`Block`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<serde_json::Value>,
 }
 
 /// How much of the audit file is kept, where it is not [`Retention::default`].
@@ -86,9 +90,14 @@ impl Kept {
 }
 
 impl Settings {
+    fn block(&self, path: &Path) -> Result<Option<Block>, HomeError> {
+        let block = self.tracing.clone().map(serde_json::from_value).transpose();
+        block.map_err(|source| HomeError::Settings { path: path.to_owned(), source })
+    }
+
     /// How long things are valid.
     pub fn validities(&self) -> Validities {
-        let Self { leaf_validity, grant_validity, session_validity, .. } = *self;
+        let &Self { leaf_validity, grant_validity, session_validity, .. } = self;
         Validities { leaf_validity, grant_validity, session_validity }
     }
 
@@ -153,11 +162,7 @@ pub fn is_initialised(dir: &Path) -> bool {
     dir.join(SETTINGS_FILE).exists()
 }
 
-/// Reads a home directory.
-///
-/// # Errors
-/// [`HomeError`].
-pub(crate) fn open(dir: &Path) -> Result<Home, HomeError> {
+fn settings(dir: &Path) -> Result<(PathBuf, Settings), HomeError> {
     let path = dir.join(SETTINGS_FILE);
     let text = files::read(&path, MAX_SETTINGS)
         .map_err(|e| if e.not_found() { HomeError::Missing(dir.to_owned()) } else { HomeError::File(e) })?;
@@ -166,6 +171,24 @@ pub(crate) fn open(dir: &Path) -> Result<Home, HomeError> {
     if settings.layout != LAYOUT {
         return Err(HomeError::Layout { path, found: settings.layout });
     }
+    Ok((path, settings))
+}
+
+/// The block `tracing` of a home's settings; none when it has none.
+///
+/// # Errors
+/// [`HomeError`]: the settings cannot be read.
+pub fn tracing(dir: &Path) -> Result<Option<Block>, HomeError> {
+    settings(dir)?.1.block(&dir.join(SETTINGS_FILE))
+}
+
+/// Reads a home directory.
+///
+/// # Errors
+/// [`HomeError`].
+pub(crate) fn open(dir: &Path) -> Result<Home, HomeError> {
+    let (path, settings) = settings(dir)?;
+    settings.block(&path)?;
     settings.validities().check().map_err(|source| HomeError::Validity { path, source })?;
     let pki = dir.join("pki");
     Ok(Home {

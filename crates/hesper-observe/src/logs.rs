@@ -2,7 +2,14 @@
 
 use std::{io::IsTerminal, sync::OnceLock};
 pub use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, filter_fn},
+    fmt,
+    layer::SubscriberExt as _,
+    reload,
+    util::SubscriberInitExt as _,
+};
 
 /// The environment variable that filters log lines, in `tracing`'s grammar: `debug`, `warn,hesper_router=trace`.
 pub const FILTER_VARIABLE: &str = "HESPER_LOG";
@@ -75,11 +82,14 @@ pub enum LogsError {
     Already(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sends the process's log lines to stderr. Call once, first thing.
+/// What else listens to the process's spans and events.
+pub type More = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Sends the process's log lines to stderr, and spans and events to `more`. Call once, first thing.
 ///
 /// # Errors
 /// [`LogsError`]: an unreadable filter is an error, not a silent default.
-pub fn init(options: Options) -> Result<(), LogsError> {
+pub fn init(options: Options, more: Option<More>) -> Result<(), LogsError> {
     // What the caller of the program said counts more than what a configuration says later.
     let mut chosen = options.verbosity > 0;
     let filter = match std::env::var(FILTER_VARIABLE) {
@@ -92,22 +102,22 @@ pub fn init(options: Options) -> Result<(), LogsError> {
         }
         Err(std::env::VarError::NotUnicode(_)) => return Err(LogsError::NotUnicode),
     };
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    keep(chosen, move |filter| drop(handle.reload(filter)));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(more);
+    // Spans are not for the log: without a layer that wants them they cost nothing.
     match options.format {
         Format::Text => {
-            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
-            let handle = lines.reload_handle();
-            keep(chosen, move |filter| drop(handle.reload(filter)));
-            lines.try_init()
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            registry.with(lines.with_filter(filter.and(filter_fn(|metadata| metadata.is_event())))).try_init()
         }
         Format::Json => {
-            let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let handle = lines.reload_handle();
-            keep(chosen, move |filter| drop(handle.reload(filter)));
-            lines.try_init()
+            let lines = lines.json().flatten_event(true);
+            registry.with(lines.with_filter(filter.and(filter_fn(|metadata| metadata.is_event())))).try_init()
         }
     }
-    .map_err(LogsError::Already)
+    .map_err(|error| LogsError::Already(Box::new(error)))
 }
 
 /// Changes the filter of the lines.

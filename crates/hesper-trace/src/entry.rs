@@ -23,6 +23,16 @@ thread_local! {
     static BEGINS: Cell<bool> = const { Cell::new(false) };
 }
 
+tokio::task_local! {
+    /// What this task does is not to be recorded.
+    static QUIET: ();
+}
+
+/// Does it without recording anything: whoever sends spans would make new ones for ever.
+pub async fn quiet<F: Future>(work: F) -> F::Output {
+    QUIET.scope((), work).await
+}
+
 /// False when it was decided before.
 pub(crate) fn decide(rate: Rate) -> bool {
     DECIDING.set(Deciding { rate, unsampled: TraceContext::new_unsampled() }).is_ok()
@@ -47,6 +57,9 @@ pub fn is_recorded() -> bool {
 /// ```
 pub fn entry(parent: Option<&TraceContext>, make: impl FnOnce() -> Span) -> Span {
     let Some(deciding) = DECIDING.get() else { return Span::none() };
+    if QUIET.try_with(|()| ()).is_ok() {
+        return Span::none();
+    }
     let sampled = match parent {
         Some(parent) => parent.is_sampled(),
         None if TraceContext::of(&Span::current()).is_some() => return make(),

@@ -1,7 +1,7 @@
 //! The layer that records, for the process's subscriber.
 
 use crate::{
-    Limits, Spans,
+    Counters, Limits, Spans,
     entry::{self, Recorded},
     queue,
     settings::Rate,
@@ -11,6 +11,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider},
 };
+use std::sync::{Arc, OnceLock};
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
@@ -40,6 +41,13 @@ pub struct Installed<S> {
     pub spans: Spans,
 }
 
+static COUNTERS: OnceLock<Arc<Counters>> = OnceLock::new();
+
+/// What became of the spans of this process; none when tracing is off.
+pub fn counters() -> Option<&'static Arc<Counters>> {
+    COUNTERS.get()
+}
+
 /// Begins to record. None when this process does so already.
 pub fn install<S>(tracer: &Tracer) -> Option<Installed<S>>
 where
@@ -49,6 +57,8 @@ where
         return None;
     }
     let (intake, spans) = queue::queue(tracer.limits);
+    // The first and only: it was decided just now.
+    let _ = COUNTERS.set(spans.counters());
     // What comes so far is recorded: it was decided before.
     let provider = SdkTracerProvider::builder()
         .with_sampler(Sampler::AlwaysOn)

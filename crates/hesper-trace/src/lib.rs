@@ -20,8 +20,8 @@ mod queue;
 pub mod settings;
 
 pub use context::{TRACEPARENT, TRACESTATE, TraceContext};
-pub use entry::{entry, is_recorded};
-pub use install::{Installed, Tracer, install};
+pub use entry::{entry, is_recorded, quiet};
+pub use install::{Installed, Tracer, counters, install};
 pub use queue::{Batch, Counters, Limits, Spans};
 
 use opentelemetry::trace::Status;

@@ -215,6 +215,11 @@ impl Spans {
         self.0.news.notify_one();
     }
 
+    /// Was [`Spans::close`] called?
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().closed
+    }
+
     /// Spans that wait.
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting.len()

@@ -12,6 +12,7 @@ use self::refusal::{code_of, refusal};
 use crate::config_store::ConfigStore;
 use anyhow::{Context, Result, bail};
 use hesper_pki::{digest::sha256_hex, tls};
+use hesper_trace::TraceContext;
 use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderValue},
@@ -25,6 +26,7 @@ use std::{
     },
     time::Duration,
 };
+use tracing::Instrument as _;
 
 /// Base path of the management API.
 const MANAGEMENT: &str = "edge/management/v1/";
@@ -197,7 +199,7 @@ impl Client {
                 request = request.header(header::IF_MATCH, format!("\"{version}\""));
             }
         }
-        let answer = match request.send().await {
+        let answer = match self.traced(request).await {
             Ok(answer) => answer,
             Err(e) => return Err(self.unreachable(&e).await),
         };
@@ -229,6 +231,36 @@ impl Client {
             StatusCode::PRECONDITION_FAILED => Err(Changed(message).into()),
             _ => bail!(message),
         }
+    }
+
+    /// Sends it as a span of its own, which the controller's is a child of.
+    async fn traced(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+        let mut request = request.build()?;
+        let span = tracing::info_span!(
+            "http",
+            otel.name = request.method().as_str(),
+            otel.kind = "client",
+            "http.request.method" = request.method().as_str(),
+            "server.address" = self.base.host_str(),
+            "server.port" = self.base.port_or_known_default(),
+        );
+        if let Some(context) = TraceContext::of(&span).or_else(TraceContext::current) {
+            context.write(request.headers_mut());
+        }
+        let answer = self.http.execute(request).instrument(span.clone()).await;
+        match &answer {
+            Ok(answer) => {
+                let status = answer.status();
+                hesper_trace::set(&span, "http.response.status_code", i64::from(status.as_u16()));
+                if status.is_client_error() || status.is_server_error() {
+                    hesper_trace::fail(&span, status.as_str());
+                }
+            }
+            Err(error) => {
+                hesper_trace::fail(&span, if error.is_timeout() { "timeout" } else { "unreachable" })
+            }
+        }
+        answer
     }
 
     fn revision(&self) -> Option<HeaderValue> {

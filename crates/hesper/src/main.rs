@@ -7,6 +7,7 @@
 //! - [`demo`]: all of it in one process, each claim tried out.
 //! - [`serve`], [`tunnel`], [`collect`]: the long-lived roles: controller, router, quickstart; the tunneler; the collector.
 //! - [`observed`]: where each of them serves its metrics: on loopback or dark.
+//! - [`traces`]: the process's own spans, and how they go out.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
 //!
 //! Exit codes: 0 it was done, 1 it failed, 2 it was typed wrongly. A failure is told once, on standard error, as
@@ -25,6 +26,7 @@ mod observed;
 mod output;
 mod plain_http;
 mod serve;
+mod traces;
 mod tunnel;
 
 use cli::{Cli, flags::UsageError};

@@ -8,6 +8,7 @@ use crate::{
     observed::{self, MetricsArgs},
     output,
     serve::Stop,
+    traces::way,
 };
 use anyhow::{Context as _, Result, bail};
 use hesper_observe::metrics::{Health, Registry};
@@ -146,6 +147,7 @@ impl Who {
         let observer = Some(NodeMetrics::new(&registry) as Arc<dyn Observer>);
         let options = ContextOptions { outage_grace: self.outage_grace, observer };
         let ctx = Context::from_identity_file_with(&self.identity, options)?;
+        way::on_mesh(&ctx, &self.identity);
         NodeMetrics::show(&ctx, &registry, role);
         Ok(Node { ctx, registry })
     }

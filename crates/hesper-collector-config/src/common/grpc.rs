@@ -96,6 +96,21 @@ pub struct GrpcClient {
 }
 
 impl GrpcClient {
+    /// To this endpoint, with TLS, and as the Collector does it where nothing is said.
+    pub fn to(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            tls: ClientTls::default(),
+            auth: None,
+            headers: Headers::new(),
+            compression: Compression::Gzip,
+            keepalive: KeepaliveClient::default(),
+            wait_for_ready: false,
+            balancer_name: "round_robin".to_owned(),
+            authority: None,
+        }
+    }
+
     /// Is TLS spoken? `https` forces it; the mesh needs none.
     pub fn speaks_tls(&self) -> bool {
         match &self.endpoint {

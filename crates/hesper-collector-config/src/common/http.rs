@@ -93,6 +93,27 @@ pub struct HttpClient {
     pub disable_keep_alives: bool,
 }
 
+impl Default for HttpClient {
+    /// As the Collector's OTLP exporter does it where nothing is said.
+    fn default() -> Self {
+        Self {
+            tls: ClientTls::default(),
+            auth: None,
+            headers: Headers::new(),
+            compression: Compression::Gzip,
+            compression_level: None,
+            timeout: Duration::from_secs(30),
+            proxy_url: None,
+            cookies: false,
+            max_idle_conns: 100,
+            max_idle_conns_per_host: 0,
+            max_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+        }
+    }
+}
+
 /// Reads the keys of an HTTP listener.
 pub(crate) fn server(s: &Section<'_>, default: Address) -> HttpServer {
     s.unsupported("middlewares", "leave it out");

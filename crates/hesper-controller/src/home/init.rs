@@ -135,6 +135,7 @@ pub async fn init(dir: &Path, options: &InitOptions) -> Result<(), InitError> {
         session_validity: None,
         audit_file_size: None,
         audit_files: None,
+        tracing: None,
     };
     let built = build(&staging, &settings, &authenticator).await;
     let done = built.and_then(|()| settle(&staging, dir));

@@ -5,6 +5,9 @@ pub mod debug;
 pub mod file;
 pub mod otlp;
 pub mod remote_write;
+mod url;
+
+pub use self::url::of_url;
 
 use crate::origin::{BatchId, Origin};
 use futures::future::BoxFuture;

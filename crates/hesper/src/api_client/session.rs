@@ -4,6 +4,7 @@ use super::{Action, Caller, Client, Stored};
 use crate::{
     cli::flags::ApiArgs,
     config_store::{ConfigStore, Login},
+    traces::way,
 };
 use anyhow::{Context, Result};
 use hesper_pki::tls;
@@ -45,7 +46,9 @@ impl Session {
         let mut client = Client::new(&base, tls, Duration::from_secs(args.timeout))?.trusting(&login.ca_cert);
         client.show_requests = args.output_request_json;
         client.read_only = login.read_only;
-        Ok(client.with_token(login.token.clone().unwrap_or_default()))
+        let token = login.token.clone().unwrap_or_default();
+        way::logged_in(&login.url, &login.ca_cert, &token);
+        Ok(client.with_token(token))
     }
 
     /// The same; what it changes demands that nobody else has changed anything since it first read.

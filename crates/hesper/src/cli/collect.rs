@@ -1,7 +1,12 @@
 //! `collect`: telemetry in, over the mesh, out.
 
 use super::flags::{KeptArgs, UsageError};
-use crate::{collect, observed::MetricsArgs, tunnel::Who};
+use crate::{
+    collect,
+    observed::MetricsArgs,
+    traces::{self, flags::RoleFlags},
+    tunnel::Who,
+};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hesper_controller::home::Kept;
@@ -36,6 +41,8 @@ pub(crate) struct CollectArgs {
     kept: KeptArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
+    #[command(flatten)]
+    tracing: RoleFlags,
 }
 
 /// `collect …`
@@ -73,6 +80,14 @@ struct ForgetArgs {
 }
 
 impl CollectArgs {
+    /// Who traces.
+    pub(crate) fn traces_as(&self) -> traces::Who<'_> {
+        if self.check || self.command.is_some() {
+            return traces::Who::Command;
+        }
+        traces::Who::Role("hesper-collect", &self.tracing, None)
+    }
+
     /// Without `--check` and subcommand it is a role.
     pub(crate) fn log_base(&self) -> Base {
         if self.check || self.command.is_some() { Base::Command } else { Base::Role }

@@ -26,7 +26,10 @@ mod terminator;
 mod tunnel;
 mod update;
 
-use crate::output;
+use crate::{
+    output,
+    traces::{self, Who, flags::TraceFlags},
+};
 use anyhow::{Context, Result};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use hesper_observe::logs::{self, Base, Format};
@@ -44,6 +47,11 @@ pub(crate) struct Cli {
     /// The form of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true, display_order = LAST)]
     log_format: Format,
+    #[command(flatten)]
+    trace: TraceFlags,
+    /// The words of the command, without what was typed for its arguments.
+    #[arg(skip)]
+    words: String,
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -167,7 +175,8 @@ impl Cli {
     pub(crate) fn read() -> Self {
         let mut command = errors_instead_of_help(Self::command());
         let matches = command.clone().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command).exit())
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command).exit());
+        Self { words: words(&matches), ..cli }
     }
 
     /// Does it.
@@ -176,24 +185,64 @@ impl Cli {
     /// Whatever kept it from being done.
     pub(crate) async fn run(self) -> Result<()> {
         let base = self.command.log_base();
-        logs::init(logs::Options { verbosity: self.verbose, base, format: self.log_format })
-            .context("cannot log")?;
-        match self.command {
-            Command::Edge(verb) | Command::EdgeGroup { command: EdgeCommand::Verb(verb) } => verb.run().await,
-            Command::Controller { command } => command.run().await,
-            Command::Router { command } => command.run().await,
-            Command::Quickstart(args) | Command::EdgeGroup { command: EdgeCommand::Quickstart(args) } => {
-                args.run().await
-            }
-            Command::Tunnel { command } => command.run().await,
-            Command::Collect(args) => args.run().await,
-            Command::Demo => crate::demo::run().await,
-            Command::Completion(args) => args.run(),
-        }
+        let who = self.command.traces_as();
+        let is_role = matches!(who, Who::Role(..));
+        let mut begun = traces::begin(who, &self.trace)?;
+        logs::init(
+            logs::Options { verbosity: self.verbose, base, format: self.log_format },
+            begun.layer.take(),
+        )
+        .context("cannot log")?;
+        let traces = begun.start();
+        let work = Box::pin(self.command.run());
+        let done = if is_role { work.await } else { traces.command(&self.words, work).await };
+        traces.finish().await;
+        done
     }
 }
 
+/// The command and its subcommands: nothing that a person chose.
+fn words(matches: &clap::ArgMatches) -> String {
+    let mut words = String::from("hesper");
+    let mut below = matches.subcommand();
+    while let Some((word, matches)) = below {
+        words.push(' ');
+        words.push_str(word);
+        below = matches.subcommand();
+    }
+    words
+}
+
 impl Command {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Edge(verb) | Self::EdgeGroup { command: EdgeCommand::Verb(verb) } => verb.run().await,
+            Self::Controller { command } => command.run().await,
+            Self::Router { command } => command.run().await,
+            Self::Quickstart(args) | Self::EdgeGroup { command: EdgeCommand::Quickstart(args) } => {
+                args.run().await
+            }
+            Self::Tunnel { command } => command.run().await,
+            Self::Collect(args) => args.run().await,
+            Self::Demo => crate::demo::run().await,
+            Self::Completion(args) => args.run(),
+        }
+    }
+
+    /// Who traces: a role by its name, or a command.
+    fn traces_as(&self) -> Who<'_> {
+        match self {
+            Self::Controller { command } => command.traces_as(),
+            Self::Router { command } => command.traces_as(),
+            Self::Quickstart(args) | Self::EdgeGroup { command: EdgeCommand::Quickstart(args) } => {
+                args.traces_as()
+            }
+            Self::Tunnel { command } => command.traces_as(),
+            Self::Collect(args) => args.traces_as(),
+            _ => Who::Command,
+        }
+    }
+
     /// Roles tell what happens; commands, and quickstart with its banner, only what went wrong.
     fn log_base(&self) -> Base {
         match self {

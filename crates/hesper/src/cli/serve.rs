@@ -7,11 +7,12 @@ use crate::{
         controller::{self, Init},
         quickstart, router,
     },
+    traces::{Who, flags::RoleFlags},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use hesper_controller::{
-    home::DEFAULT_PORT,
+    home::{self, DEFAULT_PORT},
     validity::{Span, Validities},
 };
 use hesper_router::{RunOptions, SessionRate};
@@ -120,6 +121,8 @@ pub(crate) struct RunControllerArgs {
     kept: KeptArgs,
     #[command(flatten)]
     metrics: RoleMetricsArgs,
+    #[command(flatten)]
+    tracing: RoleFlags,
 }
 
 /// How long things are valid; what is not given is as in controller.json.
@@ -144,6 +147,18 @@ impl From<ValidityArgs> for Validities {
 }
 
 impl ControllerCommand {
+    /// Who traces.
+    pub(crate) fn traces_as(&self) -> Who<'_> {
+        match self {
+            // A home that cannot be read is told of when it is opened.
+            Self::Run(args) => {
+                let block = home::tracing(&args.home).ok().flatten().map(Box::new);
+                Who::Role("hesper-controller", &args.tracing, block)
+            }
+            _ => Who::Command,
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -176,7 +191,7 @@ pub(crate) enum RouterCommand {
     /// Redeem a router's one-time token
     Enroll(EnrollRouterArgs),
     /// Run the router
-    Run(RunRouterArgs),
+    Run(Box<RunRouterArgs>),
 }
 
 /// Enrolls a router.
@@ -210,6 +225,8 @@ pub(crate) struct RunRouterArgs {
     /// [default: no limit]
     #[arg(long, value_name = "RATE")]
     max_session_rate: Option<SessionRate>,
+    #[command(flatten)]
+    tracing: RoleFlags,
 }
 
 /// What may stand before the port of an address that nodes are given.
@@ -230,6 +247,14 @@ fn advertised(text: &str) -> Result<String, String> {
 }
 
 impl RouterCommand {
+    /// Who traces.
+    pub(crate) fn traces_as(&self) -> Who<'_> {
+        match self {
+            Self::Run(args) => Who::Role("hesper-router", &args.tracing, None),
+            Self::Enroll(_) => Who::Command,
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -290,9 +315,16 @@ pub(crate) struct QuickstartArgs {
     configure_and_exit: bool,
     #[command(flatten)]
     metrics: RoleMetricsArgs,
+    #[command(flatten)]
+    tracing: RoleFlags,
 }
 
 impl QuickstartArgs {
+    /// Who traces.
+    pub(crate) fn traces_as(&self) -> Who<'_> {
+        Who::Role("hesper-quickstart", &self.tracing, None)
+    }
+
     /// Runs until it is asked to stop.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::{
     observed::MetricsArgs,
+    traces::{self, flags::RoleFlags},
     tunnel::{self, Who},
 };
 use anyhow::Result;
@@ -37,6 +38,8 @@ struct Identity {
     /// not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     outage_grace: u64,
+    #[command(flatten)]
+    tracing: RoleFlags,
 }
 
 /// Hosts.
@@ -83,6 +86,16 @@ impl From<Identity> for Who {
 }
 
 impl TunnelCommand {
+    /// Who traces.
+    pub(crate) fn traces_as(&self) -> traces::Who<'_> {
+        let identity = match self {
+            Self::Host(args) => &args.identity,
+            Self::Proxy(args) => &args.identity,
+            Self::Run(args) => &args.identity,
+        };
+        traces::Who::Role("hesper-tunnel", &identity.tracing, None)
+    }
+
     /// Runs until it is asked to stop.
     ///
     /// # Errors
