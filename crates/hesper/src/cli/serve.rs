@@ -78,7 +78,7 @@ pub(crate) enum ControllerCommand {
     /// Make the home directory of a new controller
     Init(InitArgs),
     /// Run the controller
-    Run(RunControllerArgs),
+    Run(Box<RunControllerArgs>),
     /// Look after the certificate authority of a running controller
     Ca {
         /// What to do
