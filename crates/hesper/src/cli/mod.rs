@@ -88,7 +88,7 @@ pub(crate) enum Command {
     Tunnel {
         /// What to do
         #[command(subcommand)]
-        command: tunnel::TunnelCommand,
+        command: Box<tunnel::TunnelCommand>,
     },
     /// Receive, process, keep and send telemetry, over the mesh and beside it
     Collect(Box<collect::CollectArgs>),
