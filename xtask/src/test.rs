@@ -31,6 +31,8 @@ enum Step {
     Fmt,
     /// cargo clippy, every warning an error
     Clippy,
+    /// cargo doc, every warning an error
+    Doc,
     /// cargo deny: banned crates, licences, sources
     Deny,
     /// Build the binary and the examples
@@ -83,6 +85,11 @@ impl Step {
                 "-D",
                 "warnings",
             ])),
+            Self::Doc => shell::run(
+                cargo()
+                    .args(["doc", "--workspace", "--no-deps", "--locked"])
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ),
             Self::Deny => deny(options.advisories),
             // Whole-system tests run the built programs, which `cargo test` alone would not build.
             Self::Build => shell::run(cargo().args(["build", "--workspace", "--bins", "--locked"])),

@@ -5,7 +5,7 @@
 //! dropped and counted, as UDP does: what is longer than a packet of this path, what the network is too slow for, what the reader of a
 //! flow is too slow for. Nothing waits, so that one flow cannot hold up another.
 //!
-//! [`Demux`] decides and is plain; [`Datagrams`] reads the connection; [`DatagramFlow`] is what programs get.
+//! [`Demux`] decides and is plain; `Datagrams` reads the connection; [`DatagramFlow`] is what programs get.
 
 use crate::{
     control::{self, Line},

@@ -8,7 +8,7 @@
 //! - [`sender_terms`]: what a dialer may send to a service that takes OTLP.
 //! - [`access`]: which services an identity may use, and which identities a service.
 //! - [`Changed`]: what differs between two models, and whom it may concern.
-//! - [`advise`]: the policy advisor: what stands between an identity and a service.
+//! - [`mod@advise`]: the policy advisor: what stands between an identity and a service.
 //! - [`hints`]: the one line after `create service` that says what is still missing.
 //! - [`terminators`]: which of several terminators a dial goes to.
 //!

@@ -6,7 +6,7 @@
 //! series are gone and get the mark of staleness, and what `up` and its companions say. [`target`] makes targets of what
 //! discovery finds.
 //!
-//! Out: [`write`] makes requests of remote write 1.0 and 2.0 from OTLP metrics: names, labels, histograms both classic and native,
+//! Out: [`mod@write`] makes requests of remote write 1.0 and 2.0 from OTLP metrics: names, labels, histograms both classic and native,
 //! `target_info`, in requests of bounded size and in the order of time.
 //!
 //! Targets are strangers: every function takes time and memory in proportion to its input, and everything that is

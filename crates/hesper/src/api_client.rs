@@ -1,6 +1,6 @@
 //! The management API over HTTPS: trust, session token, deadlines, and refusals as text.
 //!
-//! Here: the requests of a client. [`session`]: one that is logged in. [`refusal`] and [`unreachable`]: what went wrong, in words.
+//! Here: the requests of a client. [`session`]: one that is logged in. [`mod@refusal`] and [`mod@unreachable`]: what went wrong, in words.
 
 mod refusal;
 mod session;

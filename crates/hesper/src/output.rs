@@ -1,6 +1,6 @@
 //! What reaches standard output: lines, tables, CSV and JSON.
 //!
-//! Everything is written through [`line`] or [`raw`], so that a closed pipe is an error that `main` takes for success and
+//! Everything is written through [`line()`] or [`raw`], so that a closed pipe is an error that `main` takes for success and
 //! never a panic.
 
 use comfy_table::{ContentArrangement, Table};

@@ -1,6 +1,6 @@
 //! Health checks of hosted services: `portChecks` and `httpChecks` of `host.v1` and `host.v2`.
 //!
-//! Each check runs by itself ([`probe`]); what its results mean for its target ([`state`]), and so for the terminator (the terms of its
+//! Each check runs by itself (`probe`); what its results mean for its target (`state`), and so for the terminator (the terms of its
 //! best target), is plain. Nothing waits for a check: a service counts as healthy until its checks say otherwise.
 
 mod probe;

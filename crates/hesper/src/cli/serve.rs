@@ -301,7 +301,7 @@ pub(crate) struct QuickstartArgs {
     trust_domain: Option<String>,
     #[command(flatten)]
     validities: ValidityArgs,
-    /// The router is called router-<INSTANCE>
+    /// The router is called router-INSTANCE
     #[arg(long, value_name = "INSTANCE", default_value = "quickstart", value_parser = NonEmptyStringValueParser::new())]
     instance_id: String,
     /// Start no router

@@ -1,6 +1,6 @@
 //! What became of every item: for each destination and sender, accepted = delivered + queued + dropped.
 //!
-//! A [`Book`] is kept for each sequence of numbers: that of a log on disk, and one for what is kept in memory. It knows by number
+//! A `Book` is kept for each sequence of numbers: that of a log on disk, and one for what is kept in memory. It knows by number
 //! what was counted, so that nothing is counted twice: not a record that is delivered again after a crash, nor one that the log
 //! drops while it is being delivered.
 

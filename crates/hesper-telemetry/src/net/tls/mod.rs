@@ -1,6 +1,6 @@
 //! TLS of listeners and of clients, on rustls with ring.
 //!
-//! Certificates, keys and CAs come from files that are looked at again ([`crate::watched`]): each handshake uses what they say
+//! Certificates, keys and CAs come from files that are looked at again (`crate::watched`): each handshake uses what they say
 //! then, and streams that live go on. Sessions are not resumed where a certificate was checked, since a resumed one is not
 //! checked again.
 
