@@ -1,7 +1,10 @@
 //! What receivers count: requests by outcome, items taken and refused.
 
 use hesper_otlp::Signal;
-use hesper_telemetry::receive::{Observer, Outcome, Protocol, Request, TurnedAway};
+use hesper_telemetry::{
+    distribution::{self, Distribution},
+    receive::{Observer, Outcome, Protocol, Request, TurnedAway},
+};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,12 +15,16 @@ use std::{
 pub(crate) struct Counted(Mutex<Counts>);
 
 /// The numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Counts {
     /// Items by protocol and signal.
     pub(crate) items: BTreeMap<(&'static str, Signal), Items>,
     /// Requests by protocol and outcome.
     pub(crate) requests: BTreeMap<(&'static str, &'static str), u64>,
+    /// How long they took, in seconds, by the same.
+    pub(crate) durations: BTreeMap<(&'static str, &'static str), Distribution>,
+    /// Bytes of requests that could be read, by protocol.
+    pub(crate) bytes: BTreeMap<&'static str, Distribution>,
     /// Connections that were not served, by reason.
     pub(crate) turned_away: BTreeMap<&'static str, u64>,
 }
@@ -55,6 +62,12 @@ impl Observer for Counted {
         let protocol = Protocol::name(request.protocol);
         let mut counts = self.lock();
         *counts.requests.entry((protocol, outcome)).or_default() += 1;
+        let seconds = || Distribution::new(&distribution::SECONDS);
+        counts.durations.entry((protocol, outcome)).or_insert_with(seconds).took(request.took);
+        if request.bytes > 0 {
+            let bytes = || Distribution::new(&distribution::BYTES);
+            counts.bytes.entry(protocol).or_insert_with(bytes).observe(request.bytes as f64);
+        }
         if let Some(signal) = request.signal {
             let items = counts.items.entry((protocol, signal)).or_default();
             items.accepted += request.accepted;
@@ -77,6 +90,7 @@ impl Observer for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn every_item_is_counted_once() {
@@ -88,6 +102,7 @@ mod tests {
             accepted,
             refused,
             bytes: 10,
+            took: Duration::from_millis(2),
         };
         counted.request(&request(Outcome::Accepted, 7, 1));
         counted.request(&request(Outcome::Refused("denied"), 0, 4));
@@ -97,5 +112,7 @@ mod tests {
         assert_eq!(counts.items[&("grpc", Signal::Logs)], Items { accepted: 7, refused: 5, failed: 2 });
         assert_eq!(counts.requests[&("grpc", "denied")], 1);
         assert_eq!(counts.turned_away["full"], 1);
+        assert_eq!(counts.durations[&("grpc", "denied")].counts.iter().sum::<u64>(), 1);
+        assert_eq!(counts.bytes["grpc"].sum, 30.0);
     }
 }

@@ -1,12 +1,21 @@
 //! The collector's own metrics, under the names that people alert on for the OpenTelemetry Collector; and the ledger as metrics.
 //!
 //! Pure: from what receivers and queues have counted to samples.
+//!
+//! | label | what bounds it |
+//! |---|---|
+//! | `receiver`, `processor`, `exporter`, `pipeline` | the configuration |
+//! | `transport`, `outcome`, `reason`, `data_type`, `otel_signal` | words of ours |
+//! | `identity` | the senders that a pipeline's ledger keeps apart, which is bounded; only identities that policy admits are in it |
+//!
+//! Paths, addresses, attributes and whatever else a sender says are never labels.
 
 use crate::counted::Counts;
-use hesper_observe::metrics::{Sample, SampleKind};
+use hesper_observe::metrics::{Sample, SampleKind, Tally};
 use hesper_otlp::Signal;
 use hesper_telemetry::{
     delivery::{DestinationStats, Row},
+    distribution::Distribution,
     process,
 };
 use std::collections::BTreeMap;
@@ -57,6 +66,7 @@ const ENQUEUE_FAILED: Names = [
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     samples: BTreeMap<(&'static str, Labels), (&'static str, SampleKind, f64)>,
+    histograms: BTreeMap<(&'static str, Labels), (&'static str, Distribution)>,
 }
 
 impl Numbers {
@@ -83,6 +93,16 @@ impl Numbers {
                 labels,
                 *requests,
             );
+        }
+        for ((transport, outcome), durations) in &counts.durations {
+            let mut labels = labels(transport);
+            labels.push(("outcome", (*outcome).to_owned()));
+            let help = "How long requests took until they were answered.";
+            self.histogram("hesper_receiver_request_duration_seconds", help, labels, durations);
+        }
+        for (transport, bytes) in &counts.bytes {
+            let help = "How large requests were when they were read.";
+            self.histogram("hesper_receiver_request_size_bytes", help, labels(transport), bytes);
         }
         for (reason, connections) in &counts.turned_away {
             let labels = vec![("receiver", receiver.to_owned()), ("reason", (*reason).to_owned())];
@@ -122,8 +142,8 @@ impl Numbers {
         }
     }
 
-    /// What a pipeline of a signal counted of a destination.
-    pub(crate) fn destination(&mut self, signal: Signal, stats: &DestinationStats) {
+    /// What a pipeline of a signal counted of a destination, at a time (ms since 1970).
+    pub(crate) fn destination(&mut self, signal: Signal, stats: &DestinationStats, now_ms: u64) {
         let exporter = || vec![("exporter", stats.destination.clone())];
         for (names, help, counts) in [
             (&SENT, "Items that arrived at the destination.", &stats.sent),
@@ -148,6 +168,37 @@ impl Numbers {
             ("hesper_exporter_queue_max_bytes", "The most of that.", stats.queue_bytes_max),
         ] {
             self.add(name, help, SampleKind::Gauge, labels(), value);
+        }
+        let age = stats.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        let help = "Age of the oldest batch that is under way, since the first gateway received it; 0: there is none.";
+        self.sum(
+            "hesper_exporter_oldest_age_seconds",
+            help,
+            SampleKind::Gauge,
+            labels(),
+            age as f64 / 1000.0,
+        );
+        let distributions = &stats.distributions;
+        for (name, help, distribution) in [
+            ("otelcol_exporter_queue_batch_send_size", "Items of requests that ended.", &distributions.items),
+            (
+                "otelcol_exporter_queue_batch_send_size_bytes",
+                "Bytes of requests that ended, before compression.",
+                &distributions.bytes,
+            ),
+            (
+                "hesper_exporter_delivery_age_seconds",
+                "From when the first gateway received a batch to when it arrived at the destination.",
+                &distributions.ages,
+            ),
+        ] {
+            self.histogram(name, help, labels(), distribution);
+        }
+        for (outcome, durations) in &distributions.attempts {
+            let mut labels = labels();
+            labels.push(("outcome", (*outcome).to_owned()));
+            let help = "How long attempts to export took.";
+            self.histogram("hesper_exporter_attempt_duration_seconds", help, labels, durations);
         }
         let (requests, items, bytes) = stats.requests;
         for (name, help, value) in [
@@ -189,7 +240,12 @@ impl Numbers {
     /// All of them.
     pub(crate) fn into_samples(self) -> Vec<Sample> {
         let sample = |((name, labels), (help, kind, value))| Sample { name, help, kind, labels, value };
-        self.samples.into_iter().map(sample).collect()
+        let histogram = |((name, labels), (help, distribution)): (_, (_, Distribution))| {
+            let Distribution { bounds, counts, sum } = distribution;
+            Sample { name, help, kind: SampleKind::Histogram(Tally { bounds, counts }), labels, value: sum }
+        };
+        let samples = self.samples.into_iter().map(sample);
+        samples.chain(self.histograms.into_iter().map(histogram)).collect()
     }
 
     fn items(&mut self, names: &Names, help: &'static str, signal: Signal, labels: Labels, value: u64) {
@@ -204,8 +260,23 @@ impl Numbers {
     }
 
     fn add(&mut self, name: &'static str, help: &'static str, kind: SampleKind, labels: Labels, value: u64) {
+        self.sum(name, help, kind, labels, value as f64);
+    }
+
+    fn sum(&mut self, name: &'static str, help: &'static str, kind: SampleKind, labels: Labels, value: f64) {
         let (_, _, sum) = self.samples.entry((name, labels)).or_insert((help, kind, 0.0));
-        *sum += value as f64;
+        *sum += value;
+    }
+
+    fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels,
+        distribution: &Distribution,
+    ) {
+        let new = || (help, Distribution::new(distribution.bounds));
+        self.histograms.entry((name, labels)).or_insert_with(new).1.add(distribution);
     }
 }
 

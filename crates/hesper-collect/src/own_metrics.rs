@@ -13,7 +13,11 @@ use axum::{Json, routing::get};
 use hesper_collector_config::{Endpoint, MetricsLevel, OwnMetrics as Settings, Signal};
 use hesper_observe::metrics::{self, Registry, Sample};
 use hesper_sdk::Context;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Between two attempts to bind the service at which they are served.
@@ -119,6 +123,8 @@ impl Sources {
     }
 
     fn samples(&self) -> Vec<Sample> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let mut numbers = Numbers::default();
         for (receiver, counted) in &self.receivers {
             numbers.receiver(receiver, &counted.counts());
@@ -133,7 +139,7 @@ impl Sources {
         }
         for pipeline in &self.pipelines {
             for stats in pipeline.delivery.stats() {
-                numbers.destination(pipeline.id.signal, &stats);
+                numbers.destination(pipeline.id.signal, &stats, now_ms);
             }
             numbers.ledger(&pipeline.id.to_string(), &pipeline.delivery.ledger());
         }

@@ -205,13 +205,12 @@ impl Session<'_> {
 
     fn present(&self, pass: &PresentPass) -> Option<PassResult> {
         let request_id = pass.request_id;
-        match self.sessions.open(&pass.pass, &self.claims, now_unix()) {
-            Ok(opened) => {
-                self.sessions.metrics().passes_opened.inc();
-                self.opened(request_id, opened)
-            }
+        let begun = Instant::now();
+        let opened = self.sessions.open(&pass.pass, &self.claims, now_unix());
+        self.sessions.metrics().pass(opened.is_ok(), begun.elapsed());
+        match opened {
+            Ok(opened) => self.opened(request_id, opened),
             Err(error) => {
-                self.sessions.metrics().passes_refused.inc();
                 tracing::info!(identity = %self.claims.sub, %error, "a pass opens nothing");
                 Some(PassResult { request_id, error: error.to_string(), peer_attached: false })
             }

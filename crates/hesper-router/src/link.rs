@@ -254,13 +254,12 @@ impl Link<'_> {
 
     fn take(&self, pass: &PresentPass) -> PassResult {
         let request_id = pass.request_id;
-        match self.sessions.open_handed(&pass.pass, self.id, self.ix, now_unix()) {
-            Ok(peer_attached) => {
-                self.sessions.metrics().passes_opened.inc();
-                PassResult { request_id, error: String::new(), peer_attached }
-            }
+        let begun = Instant::now();
+        let opened = self.sessions.open_handed(&pass.pass, self.id, self.ix, now_unix());
+        self.sessions.metrics().pass(opened.is_ok(), begun.elapsed());
+        match opened {
+            Ok(peer_attached) => PassResult { request_id, error: String::new(), peer_attached },
             Err(error) => {
-                self.sessions.metrics().passes_refused.inc();
                 tracing::info!(router = %self.id, %error, "a pass that was handed over opens nothing");
                 PassResult { request_id, error: error.to_string(), peer_attached: false }
             }

@@ -1,7 +1,16 @@
 //! What the router counts. Hot counters are looked up once, here, and are single atomics afterwards.
+//!
+//! Every label is a word of ours: `reason` of `hesper_router_packets_dropped_total` (the drop reasons), `outcome` of
+//! `hesper_router_attaches_total` (the attach outcomes), of `hesper_router_passes_total` and of
+//! `hesper_router_pass_duration_seconds` (`opened`, `refused`); `holder` of `hesper_certificate_expiry_timestamp_seconds` is `router`.
+//! Nodes, services and other routers are never labels.
 
 use crate::drops::DropReason;
-use hesper_observe::metrics::{Counter, Gauge, Registry};
+use hesper_observe::metrics::{Counter, Gauge, Histogram, Registry};
+use std::time::Duration;
+
+/// What a pass that was presented comes to.
+const PASS_OUTCOMES: [&str; 2] = ["opened", "refused"];
 
 /// How an attach ended; [`AttachOutcome::name`] is the label value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +77,7 @@ pub(crate) struct Metrics {
     pub(crate) links: Gauge,
     pub(crate) pairs: Gauge,
     pub(crate) connected: Gauge,
-    pub(crate) passes_opened: Counter,
-    pub(crate) passes_refused: Counter,
+    passes: [(Counter, Histogram); 2],
     drops: [Counter; DropReason::ALL.len()],
     attaches: [Counter; AttachOutcome::ALL.len()],
 }
@@ -86,8 +94,14 @@ impl Metrics {
         let passes = registry
             .counters::<Vec<(&'static str, &'static str)>>("router_passes", "Passes presented, by outcome");
         // Each look-up on its own: what it returns holds a lock.
-        let passes_opened = passes.get_or_create(&vec![("outcome", "opened")]).clone();
-        let passes_refused = passes.get_or_create(&vec![("outcome", "refused")]).clone();
+        let pass_durations = registry.memory_durations_by::<Vec<(&'static str, &'static str)>>(
+            "router_pass_duration",
+            "How long it took to verify a pass and to open what it is for, by outcome",
+        );
+        let passes = PASS_OUTCOMES.map(|outcome| {
+            let labels = vec![("outcome", outcome)];
+            (passes.get_or_create_owned(&labels), pass_durations.get_or_create_owned(&labels))
+        });
         Self {
             packets: registry.counter("router_packets_forwarded", "Packets sent on"),
             bytes: registry.counter("router_bytes_forwarded", "Bytes of UDP payload sent on"),
@@ -102,8 +116,7 @@ impl Metrics {
             links: registry.gauge("router_links", "Links to other routers that are up"),
             pairs: registry.gauge("router_open_pairs", "Pairs of sessions that a pass holds open"),
             connected: registry.gauge("router_controller_connected", "1 while a controller is connected"),
-            passes_opened,
-            passes_refused,
+            passes,
             drops: DropReason::ALL.map(|r| drops.get_or_create(&vec![("reason", r.name())]).clone()),
             attaches: AttachOutcome::ALL
                 .map(|o| attaches.get_or_create(&vec![("outcome", o.name())]).clone()),
@@ -113,6 +126,14 @@ impl Metrics {
     /// `datagrams` were dropped.
     pub(crate) fn dropped(&self, reason: DropReason, datagrams: usize) {
         self.drops[reason as usize].inc_by(datagrams as u64);
+    }
+
+    /// A pass was presented.
+    pub(crate) fn pass(&self, is_opened: bool, took: Duration) {
+        let [(opened, opening), (refused, refusing)] = &self.passes;
+        let (counter, histogram) = if is_opened { (opened, opening) } else { (refused, refusing) };
+        counter.inc();
+        histogram.observe(took.as_secs_f64());
     }
 
     /// An attach attempt ended.

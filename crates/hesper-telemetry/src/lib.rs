@@ -15,6 +15,7 @@
 
 pub mod auth;
 pub mod delivery;
+pub mod distribution;
 pub mod export;
 pub mod flow;
 pub mod net;

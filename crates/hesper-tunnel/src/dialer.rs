@@ -1,7 +1,7 @@
 //! How streams are opened: by the SDK, or by a test in memory.
 
 use bytes::Bytes;
-use hesper_sdk::{Context, DatagramFlow, DialError, DialOptions, Sent, Stream};
+use hesper_sdk::{Context, Copied, DatagramFlow, DialError, DialOptions, Sent, Stream};
 use std::{future::Future, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -37,7 +37,7 @@ pub trait Dialer: Clone + Send + Sync + 'static {
         stream: Self::Stream,
         tcp: TcpStream,
         head: Bytes,
-    ) -> impl Future<Output = io::Result<()>> + Send;
+    ) -> impl Future<Output = io::Result<Copied>> + Send;
 
     /// Dials for a TCP client; the future that comes of it copies both ways, as [`Self::splice`]. Until that has ended well every close of
     /// `tcp` is a reset: no client must take it for an empty answer. What the client sends at once may go along with the dial.
@@ -46,7 +46,7 @@ pub trait Dialer: Clone + Send + Sync + 'static {
         service: &str,
         options: DialOptions,
         tcp: TcpStream,
-    ) -> impl Future<Output = Result<impl Future<Output = io::Result<()>> + Send, DialError>> + Send {
+    ) -> impl Future<Output = Result<impl Future<Output = io::Result<Copied>> + Send, DialError>> + Send {
         async move {
             // Fails on what is no open socket.
             let _ = tcp.set_zero_linger();
@@ -104,8 +104,8 @@ impl Dialer for Context {
         Some(Duration::from_millis(millis)).filter(|idle| !idle.is_zero())
     }
 
-    async fn splice(stream: Stream, tcp: TcpStream, head: Bytes) -> io::Result<()> {
-        stream.splice_tcp_after(head, tcp).await.map(drop)
+    async fn splice(stream: Stream, tcp: TcpStream, head: Bytes) -> io::Result<Copied> {
+        stream.splice_tcp_after(head, tcp).await
     }
 
     async fn dial_tcp(
@@ -113,8 +113,8 @@ impl Dialer for Context {
         service: &str,
         options: DialOptions,
         tcp: TcpStream,
-    ) -> Result<impl Future<Output = io::Result<()>> + Send, DialError> {
+    ) -> Result<impl Future<Output = io::Result<Copied>> + Send, DialError> {
         let dialed = Self::dial_tcp(self, service, options, tcp).await?;
-        Ok(async move { dialed.splice().await.map(drop) })
+        Ok(dialed.splice())
     }
 }

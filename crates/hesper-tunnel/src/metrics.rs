@@ -1,7 +1,17 @@
 //! What the tunneler counts.
+//!
+//! | label | what bounds it |
+//! |---|---|
+//! | `service` | the services of the node's view: what the controller lets this identity dial or bind |
+//! | `check` | the health checks that the services' configs have |
+//! | `kind` | `local`, `forward`, `connect` |
+//! | `status` | the class of the status, `2xx` … `5xx`; of a target's own answer too |
+//! | `outcome`, `reason`, `side`, `direction`, `protocol`, `what` | words of ours |
+//!
+//! Hosts, paths and methods that a client asks the proxy for are never labels.
 
 use hesper_observe::metrics::{Counter, Family, Gauge, Histogram, Registry};
-use hesper_sdk::Context;
+use hesper_sdk::{Context, Copied, Protocol};
 use std::time::Duration;
 
 /// The tunneler's metrics; clones share them.
@@ -29,8 +39,12 @@ pub struct Metrics {
     pub(crate) datagrams_dropped: Family<Labels, Counter>,
     /// Requests to the HTTP proxy, by method and outcome.
     pub(crate) requests: Family<Labels, Counter>,
-    /// Until the answer's head.
-    pub(crate) request_duration: Histogram,
+    /// Until the answer's head, by kind and class of status.
+    request_durations: Family<Labels, Histogram>,
+    /// Connecting to what is hosted, by protocol and outcome.
+    connects: Family<Labels, Histogram>,
+    /// Bytes carried, by side and direction.
+    bytes: Family<Labels, Counter>,
     /// Connections to the HTTP proxy open now.
     pub(crate) http_open: Gauge,
 }
@@ -82,8 +96,18 @@ impl Metrics {
             datagrams_dropped: registry
                 .counters("tunnel_datagrams_dropped", "Datagrams of UDP services dropped, by reason"),
             requests: registry.counters("tunnel_http_requests", "Requests to the HTTP proxy"),
-            request_duration: registry
-                .durations("tunnel_http_request_duration", "From request to the head of the answer"),
+            request_durations: registry.durations_by(
+                "tunnel_http_request_duration",
+                "From a request to the HTTP proxy to the head of the answer, by class of status",
+            ),
+            connects: registry.durations_by(
+                "tunnel_connect_duration",
+                "How long it took to connect to the program behind a hosted service",
+            ),
+            bytes: registry.counters(
+                "tunnel_bytes",
+                "Bytes carried: of the HTTP proxy's answers as they come, of streams when they have ended well",
+            ),
             http_open: registry
                 .gauge("tunnel_http_connections_open", "Connections to the HTTP proxy open now"),
         }
@@ -129,18 +153,44 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn request(&self, kind: &'static str, outcome: &'static str) {
+    /// A request was answered with this status, or failed for this reason.
+    pub(crate) fn request(&self, kind: &str, outcome: &str, status: u16, took: Duration) {
         self.requests.get_or_create(&vec![("kind", kind.to_owned()), ("outcome", outcome.to_owned())]).inc();
+        // A target may answer with any number.
+        let class = (status / 100).clamp(1, 5);
+        let labels = vec![("kind", kind.to_owned()), ("status", format!("{class}xx"))];
+        self.request_durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// The program behind a hosted service was reached, or not.
+    pub(crate) fn connected(&self, protocol: Protocol, is_ok: bool, took: Duration) {
+        let outcome = if is_ok { "ok" } else { "failed" };
+        let labels = vec![("protocol", protocol.to_string()), ("outcome", outcome.to_owned())];
+        self.connects.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A stream has ended well.
+    pub(crate) fn copied(&self, side: Side, copied: Copied) {
+        self.bytes_of(side, "sent").inc_by(copied.sent);
+        self.bytes_of(side, "received").inc_by(copied.received);
+    }
+
+    /// The bytes of a side: `sent` into the mesh, `received` from it.
+    pub(crate) fn bytes_of(&self, side: Side, direction: &'static str) -> Counter {
+        let labels = vec![("side", side.as_str().to_owned()), ("direction", direction.to_owned())];
+        self.bytes.get_or_create_owned(&labels)
     }
 }
 
-/// Where datagrams of a UDP service are carried or dropped.
+/// Where bytes and datagrams are carried or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// At a local listener.
     Proxy,
     /// At the hosting side.
     Host,
+    /// In the HTTP proxy.
+    Http,
 }
 
 impl Side {
@@ -148,6 +198,7 @@ impl Side {
         match self {
             Self::Proxy => "proxy",
             Self::Host => "host",
+            Self::Http => "http",
         }
     }
 }
@@ -166,5 +217,23 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_target_answers_makes_no_series_of_its_own() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        for status in (0..2000).chain([u16::MAX]) {
+            metrics.request("forward", "ok", status, Duration::from_millis(1));
+        }
+        let text = registry.encode();
+        let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(series("hesper_tunnel_http_request_duration_seconds_count"), 5, "{text}");
+        assert_eq!(series("hesper_tunnel_http_requests_total"), 1);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     Dialer, Known, Metrics,
     app_data::AppData,
     http::dial_word,
-    metrics::Held,
+    metrics::{Held, Side},
     plan::{self, ListenEffect, Local, Skipped},
 };
 use hesper_model::config::Protocol;
@@ -337,8 +337,9 @@ async fn carry<D: Dialer>(
     match dialer.dial_tcp(service, dialed.options(&asked), tcp).await {
         Ok(copying) => {
             metrics.proxied(service, "ok");
-            if let Err(error) = copying.await {
-                tracing::debug!(%service, %client, %error, "a connection broke");
+            match copying.await {
+                Ok(copied) => metrics.copied(Side::Proxy, copied),
+                Err(error) => tracing::debug!(%service, %client, %error, "a connection broke"),
             }
         }
         Err(error) => {

@@ -208,13 +208,8 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
     if let Ok(trusted) = HeaderValue::from_str(&sha256_hex(state.ca_pem().as_bytes())) {
         response.headers_mut().insert(TRUSTED_CAS, trusted);
     }
-    let labels = vec![
-        ("method", route.method.to_string()),
-        ("route", route.path.clone()),
-        ("status", response.status().as_u16().to_string()),
-    ];
-    state.metrics.requests.get_or_create(&labels).inc();
-    state.metrics.request_duration.observe(started.elapsed().as_secs_f64());
+    let (method, status) = (route.method.as_str(), response.status().as_u16());
+    state.metrics.request(method, &route.path, status, started.elapsed());
     response
 }
 

@@ -28,7 +28,7 @@ pub(crate) use kinds::DEFAULT_ADMIN;
 use crate::state::State;
 use axum::{Router, extract::Request, response::Response, routing::MethodRouter};
 use http::StatusCode;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The REST routes.
 pub(crate) fn routes(state: &Arc<State>) -> Router {
@@ -42,15 +42,26 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
             router = router.route(&path, MethodRouter::new().on(filter, handler));
         }
     }
-    router.fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+    let (elsewhere, otherwise) = (state.clone(), state.clone());
+    router
+        .fallback(move |request: Request| async move { unknown_path(&elsewhere, &request) })
+        .method_not_allowed_fallback(
+            move |request: Request| async move { unknown_method(&otherwise, &request) },
+        )
 }
 
-async fn unknown_path(request: Request) -> Response {
+fn unknown_path(state: &State, request: &Request) -> Response {
     let message = format!("there is nothing at {}: /openapi.json lists what there is", request.uri().path());
-    call::refusal(&ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message), "")
+    strange(state, &ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message))
 }
 
-async fn unknown_method(request: Request) -> Response {
+fn unknown_method(state: &State, request: &Request) -> Response {
     let message = format!("{} is not possible at {}", request.method(), request.uri().path());
-    call::refusal(&ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message), "")
+    strange(state, &ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message))
+}
+
+/// Counted together, whatever strangers ask for.
+fn strange(state: &State, error: &ApiError) -> Response {
+    state.metrics.request("other", "unknown", error.status.as_u16(), Duration::ZERO);
+    call::refusal(error, "")
 }

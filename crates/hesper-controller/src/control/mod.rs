@@ -3,7 +3,7 @@
 //! Pure: `sessions` (who is here), `paths` (the ways between two nodes), `grants` (what was granted and must be revoked), `view`
 //! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
 //! (how often one identity may call), `tokens` (whose session tokens are out), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
-//! Shells: `node` and `router` (the gRPC services), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
+//! Shells: `node` and `router` (the gRPC services), `calls` (how long they take), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
 //! `renew`, `journal` (records of session tokens and revoked grants), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
 //! sessions that are gone, better ways).
 //!
@@ -12,6 +12,7 @@
 
 mod auth;
 mod bind;
+mod calls;
 mod costs;
 mod dial;
 mod grants;
@@ -393,9 +394,10 @@ fn unix_now() -> u64 {
 pub(crate) fn routes(state: Arc<State>) -> axum::Router {
     let nodes =
         NodeControlServer::new(node::NodeService(state.clone())).max_decoding_message_size(REQUEST_MAX);
-    let routers =
-        RouterControlServer::new(router::RouterService(state)).max_decoding_message_size(ROUTER_REQUEST_MAX);
-    tonic::service::Routes::new(nodes).add_service(routers).into_axum_router()
+    let routers = RouterControlServer::new(router::RouterService(state.clone()))
+        .max_decoding_message_size(ROUTER_REQUEST_MAX);
+    let routes = tonic::service::Routes::new(nodes).add_service(routers).into_axum_router();
+    routes.layer(axum::middleware::from_fn_with_state(state, calls::measured))
 }
 
 /// Starts the background tasks; they, and every watch, end when `stop` is cancelled.

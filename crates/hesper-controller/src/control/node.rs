@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     events,
+    metrics::observe,
     state::{Expect, State, WRITE_ATTEMPTS, WriteError},
 };
 use hesper_model::{
@@ -66,7 +67,9 @@ impl NodeControl for NodeService {
         let caller = self.caller(&request)?;
         let named = named_session(&request)?;
         let request = request.into_inner();
+        let begun = Instant::now();
         let dialed = self.dial_when_possible(&caller, named, &request).await;
+        observe(&self.0.metrics.grants, outcome(dialed.as_ref().err()), begun.elapsed());
         self.record_dial(&caller, &request, &dialed);
         Ok(Response::new(dialed.map(|(answer, _)| answer)?))
     }
@@ -75,7 +78,9 @@ impl NodeControl for NodeService {
         let caller = self.caller(&request)?;
         let named = named_session(&request)?;
         let request = request.into_inner();
+        let begun = Instant::now();
         let bound = self.bind_now(&caller, named, &request).await;
+        observe(&self.0.metrics.binds, outcome(bound.as_ref().err()), begun.elapsed());
         self.record_bind(&caller, &request, &bound);
         Ok(Response::new(bound.map(|(answer, _)| answer)?))
     }
@@ -151,7 +156,10 @@ impl NodeService {
             let tag = own_session(&shared.sessions, &caller.identity.id, named)?;
             let dialer = Dialer { identity: &caller.identity, tag };
             let cost = |id: &TerminatorId| shared.dynamic_cost(id);
-            let route = dial::route(&model, &shared.sessions, &dialer, request, &cost, &mut rand::rng())?;
+            let begun = Instant::now();
+            let route = dial::route(&model, &shared.sessions, &dialer, request, &cost, &mut rand::rng());
+            state.metrics.decided("dial", route.is_ok(), begun.elapsed());
+            let route = route?;
             if dial::is_renewal(request) {
                 shared.costs.succeeded(&route.terminator, &caller.identity.id);
             }
@@ -199,7 +207,10 @@ impl NodeService {
         let host = Host { identity: &caller.identity, tag };
         for _ in 0..WRITE_ATTEMPTS {
             let model = self.0.model();
-            let Bound { plan, rule } = bind::bind(&model, &host, request, OffsetDateTime::now_utc())?;
+            let begun = Instant::now();
+            let bound = bind::bind(&model, &host, request, OffsetDateTime::now_utc());
+            self.0.metrics.decided("bind", bound.is_ok(), begun.elapsed());
+            let Bound { plan, rule } = bound?;
             self.0.control.change(|shared| shared.sessions.set_hosting(tag));
             let (terminator, done) = match &plan {
                 Plan::Keep(terminator) => (terminator, true),
@@ -323,4 +334,13 @@ fn written(result: Result<u64, WriteError>) -> Result<bool, Refused> {
 
 fn contended() -> Refused {
     Refused::new(Code::Aborted, "CONFLICT", "the terminator is being changed by others: try again")
+}
+
+/// How a call ended, as its event says it.
+fn outcome(refused: Option<&Refused>) -> &'static str {
+    match refused {
+        None => "success",
+        Some(refused) if refused.status == Code::Internal => "failure",
+        Some(_) => "denied",
+    }
 }

@@ -4,6 +4,7 @@ use super::ledger::{self, Outcome, Redemption, Refusal};
 use crate::{
     api::{Answer, ApiError, Call, Reply},
     events,
+    metrics::observe,
     state::{CERTIFICATE, Certificate, Changes, State, WRITE_ATTEMPTS, WriteError},
 };
 use hesper_model::{
@@ -22,7 +23,7 @@ use hesper_pki::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use time::OffsetDateTime;
 
 /// Code of every token that is not one of ours.
@@ -57,6 +58,7 @@ pub(crate) fn handle(state: Arc<State>, call: Call) -> Reply {
 }
 
 async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
+    let begun = Instant::now();
     let request: Request = call.json()?;
     let now = OffsetDateTime::now_utc();
     let (asked, result) = match read(state, &request, now) {
@@ -66,6 +68,7 @@ async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
         }
         Err(refusal) => (None, Err(refusal)),
     };
+    observe(&state.metrics.enrollment_durations, outcome(&result), begun.elapsed());
     record(state, call, asked.as_ref(), &result, now);
     let given = result?;
     Ok(Answer::data(json!({ "cert": given.chain_pem, "ca": state.ca_pem() })))
@@ -237,6 +240,14 @@ fn revoke_other_keys(state: &State, subject: &str, key: &str, now: OffsetDateTim
     for (serial, old) in others {
         let revoked = Certificate { revoked: true, ..old.entity.clone() };
         changes.update_record(format!("{CERTIFICATE}{serial}"), old.mod_revision, &revoked);
+    }
+}
+
+fn outcome(result: &Result<Given, ApiError>) -> &'static str {
+    match result {
+        Ok(_) => "success",
+        Err(e) if e.status.is_server_error() => "failure",
+        Err(_) => "denied",
     }
 }
 

@@ -6,6 +6,7 @@
 mod certificates;
 mod changes;
 mod follow;
+mod measured;
 mod records;
 
 pub(crate) use certificates::{Certificate, CertificateRefusal};
@@ -107,6 +108,7 @@ impl State {
         events: Events,
         metrics: Metrics,
     ) -> Result<Self, FollowError> {
+        let store: Arc<dyn Store> = Arc::new(measured::Measured::new(store, &metrics));
         let loaded = follow::load(store.as_ref()).await?;
         let verifier = Verifier::new([(authority.signer.kid().to_owned(), authority.signer.public_key())]);
         Ok(Self {

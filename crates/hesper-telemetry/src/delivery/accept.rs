@@ -295,7 +295,7 @@ fn refusal(error: &AppendError) -> Refusal {
     Refusal::Overloaded { reason: error.to_string(), after }
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,15 @@
 //! What is counted of a destination: plain numbers, which whoever serves metrics gives names.
 
+use crate::distribution::{self, Distribution};
 use hesper_otlp::Signal;
 use serde::Serialize;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 /// Items of each signal.
 #[derive(Debug, Default)]
@@ -31,6 +38,61 @@ pub(crate) struct Counters {
     pub(crate) requests: AtomicU64,
     pub(crate) request_items: AtomicU64,
     pub(crate) request_bytes: AtomicU64,
+    pub(crate) observed: Observed,
+    /// When the first gateway received what is under way, ms since 1970, and how many requests that is.
+    under_way: Mutex<BTreeMap<u64, usize>>,
+}
+
+/// What is observed of requests.
+#[derive(Debug)]
+pub(crate) struct Observed(Mutex<Distributions>);
+
+/// How requests are distributed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distributions {
+    /// Seconds of each attempt, by what became of it: `ok`, `retry`, `rejected`.
+    pub attempts: BTreeMap<&'static str, Distribution>,
+    /// Items of each request that ended.
+    pub items: Distribution,
+    /// Bytes of each request that ended, before compression.
+    pub bytes: Distribution,
+    /// Seconds from when the first gateway received what a request has to when the request arrived.
+    pub ages: Distribution,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self(Mutex::new(Distributions {
+            attempts: BTreeMap::new(),
+            items: Distribution::new(&distribution::ITEMS),
+            bytes: Distribution::new(&distribution::BYTES),
+            ages: Distribution::new(&distribution::AGES),
+        }))
+    }
+}
+
+impl Observed {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Distributions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something is on its way until this is dropped.
+pub(crate) struct UnderWay<'a> {
+    counters: &'a Counters,
+    received_ms: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.counters.under_way();
+        if let Some(count) = under_way.get_mut(&self.received_ms) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.received_ms);
+            }
+        }
+    }
 }
 
 /// A queue's kind.
@@ -46,7 +108,7 @@ pub enum QueueKind {
 }
 
 /// Of one destination of a pipeline. Counters begin with the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DestinationStats {
     /// The exporter.
     pub destination: String,
@@ -72,9 +134,23 @@ pub struct DestinationStats {
     pub retries: u64,
     /// Requests that ended, for `otelcol_exporter_queue_batch_send_size`: how many, their items and bytes.
     pub requests: (u64, u64, u64),
+    /// Gauge: when the first gateway received the oldest of what is under way, ms since 1970.
+    pub oldest_ms: Option<u64>,
+    /// How its requests are distributed.
+    pub distributions: Distributions,
 }
 
 impl Counters {
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request that has what was received then is on its way.
+    pub(crate) fn begin(&self, received_ms: u64) -> UnderWay<'_> {
+        *self.under_way().entry(received_ms).or_default() += 1;
+        UnderWay { counters: self, received_ms }
+    }
+
     pub(crate) fn stats(&self, destination: &str, queue: QueueKind) -> DestinationStats {
         DestinationStats {
             destination: destination.to_owned(),
@@ -93,6 +169,28 @@ impl Counters {
                 self.request_items.load(Relaxed),
                 self.request_bytes.load(Relaxed),
             ),
+            oldest_ms: self.under_way().keys().next().copied(),
+            distributions: self.observed.lock().clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_under_way_is_known() {
+        let counters = Counters::default();
+        let oldest = || counters.stats("a", QueueKind::Memory).oldest_ms;
+        assert_eq!(oldest(), None);
+        let (late, early, also) = (counters.begin(9), counters.begin(3), counters.begin(3));
+        assert_eq!(oldest(), Some(3));
+        drop(early);
+        assert_eq!(oldest(), Some(3), "another one of then is still under way");
+        drop(also);
+        assert_eq!(oldest(), Some(9));
+        drop(late);
+        assert_eq!(oldest(), None);
     }
 }

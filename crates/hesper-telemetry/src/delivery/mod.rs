@@ -39,7 +39,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{DestinationStats, QueueKind};
+pub use counters::{DestinationStats, Distributions, QueueKind};
 pub use error::OpenError;
 pub use ledger::{DropReason, Party, Row};
 pub use pipeline::{Delivery, Left};

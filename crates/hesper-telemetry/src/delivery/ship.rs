@@ -1,6 +1,7 @@
 //! One request on its way to a destination, until it has arrived or is given up.
 
 use super::{
+    accept::now_ms,
     counters::Counters,
     desk::Desk,
     item::Item,
@@ -12,7 +13,10 @@ use super::{
     trouble::Trouble,
     worker::Phase,
 };
-use crate::export::{Exporter, Failure, Shipment};
+use crate::{
+    distribution::{self, Distribution},
+    export::{Exporter, Failure, Shipment},
+};
 use bytes::Bytes;
 use futures::FutureExt;
 use hesper_collector_config::Sizer;
@@ -130,6 +134,13 @@ impl Shipper {
         counters.requests.fetch_add(1, Relaxed);
         counters.request_items.fetch_add(shipment.items, Relaxed);
         counters.request_bytes.fetch_add(shipment.batch.payload.len() as u64, Relaxed);
+        let mut observed = counters.observed.lock();
+        observed.items.observe(shipment.items as f64);
+        observed.bytes.observe(shipment.batch.payload.len() as f64);
+        if matches!(outcome, Outcome::Arrived(_)) {
+            observed.ages.took(Duration::from_millis(now_ms().saturating_sub(shipment.origin.received_ms)));
+        }
+        drop(observed);
         if let Outcome::Dropped(reason, why) = outcome {
             let (pipeline, destination, items) = (&self.pipeline, &self.destination, shipment.items);
             tracing::warn!(pipeline, destination, %reason, items, "dropped: {why}");
@@ -138,6 +149,7 @@ impl Shipper {
 
     /// Sends a request, again and again if need be. A new exporter is tried at once.
     pub(crate) async fn ship(&self, shipment: &Shipment) -> Outcome {
+        let _under_way = self.counters.begin(shipment.origin.received_ms);
         let mut settings = self.settings.clone();
         let (mut backoff, began) = (Backoff::default(), Instant::now());
         loop {
@@ -211,11 +223,20 @@ impl Shipper {
     async fn attempt(&self, settings: &Settings, shipment: &Shipment) -> Result<PartialSuccess, Failure> {
         let _in_flight = InFlight::new(&self.counters);
         let exporter: &dyn Exporter = &*settings.exporter;
+        let begun = Instant::now();
         let attempt = AssertUnwindSafe(async { exporter.export(shipment).await }).catch_unwind();
-        attempt.await.unwrap_or_else(|_| {
+        let ended = attempt.await.unwrap_or_else(|_| {
             let reason = format!("{}: the exporter failed (a fault of this program)", self.destination);
             Err(Failure::Again { reason, after: Some(AFTER_PANIC) })
-        })
+        });
+        let outcome = match &ended {
+            Ok(_) => "ok",
+            Err(Failure::Again { .. }) => "retry",
+            Err(Failure::Never { .. }) => "rejected",
+        };
+        let new = || Distribution::new(&distribution::SECONDS);
+        self.counters.observed.lock().attempts.entry(outcome).or_insert_with(new).took(begun.elapsed());
+        ended
     }
 
     fn arrived(&self, shipment: &Shipment, partial: &PartialSuccess) -> Outcome {

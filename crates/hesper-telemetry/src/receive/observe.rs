@@ -1,6 +1,7 @@
 //! What a receiver tells those who count.
 
 use hesper_otlp::{Refusal, Signal};
+use std::time::{Duration, Instant};
 
 /// Hears of every request. It is called on the hot path: it should add to counters and nothing else.
 pub trait Observer: Send + Sync {
@@ -33,6 +34,8 @@ pub struct Request {
     pub refused: u64,
     /// Bytes of the payload; 0 if it could not be read.
     pub bytes: usize,
+    /// From its head to its answer.
+    pub took: Duration,
 }
 
 /// How a request came.
@@ -97,14 +100,22 @@ pub enum TurnedAway {
 /// Reports a request when it is dropped, whatever became of it.
 pub(crate) struct Report<'a> {
     observer: &'a dyn Observer,
+    begun: Instant,
     pub(crate) request: Request,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(observer: &'a dyn Observer, protocol: Protocol) -> Self {
-        let request =
-            Request { protocol, signal: None, outcome: Outcome::Gone, accepted: 0, refused: 0, bytes: 0 };
-        Self { observer, request }
+        let request = Request {
+            protocol,
+            signal: None,
+            outcome: Outcome::Gone,
+            accepted: 0,
+            refused: 0,
+            bytes: 0,
+            took: Duration::ZERO,
+        };
+        Self { observer, begun: Instant::now(), request }
     }
 
     /// The request was read.
@@ -128,6 +139,7 @@ impl<'a> Report<'a> {
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
+        self.request.took = self.begun.elapsed();
         self.observer.request(&self.request);
     }
 }

@@ -8,14 +8,17 @@ use crate::{
     Metrics,
     app_data::AppData,
     health::{Checks, state},
-    metrics::Held,
+    metrics::{Held, Side},
     plan::{Binding, BindingKey, needs_rebind},
     target::{self, Target},
     udp,
 };
 use hesper_model::{config::Protocol, entity::Precedence};
 use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener, Updater};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::UdpSocket,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -244,14 +247,14 @@ async fn stream(
     let dialer = incoming.dialer_id().to_owned();
     let _held = Held::new(&metrics.hosted_open);
     let connected = match permit {
-        Some(_) => first_that_connects(&binding, incoming.app_data(), incoming.protocol()).await,
+        Some(_) => first_that_connects(&binding, incoming.app_data(), incoming.protocol(), &metrics).await,
         None => Err(("busy", format!("service '{service}' has {MAX_STREAMS} streams already"))),
     };
     match connected {
         Ok(connected) => {
             metrics.hosted(&service, "ok");
             let copied = match connected {
-                Reached::Tcp(connected) => copy(incoming, connected).await,
+                Reached::Tcp(connected) => copy(incoming, connected, &metrics).await,
                 Reached::Udp(target) => carry(incoming, target, &service, &binding, &metrics).await,
             };
             match copied {
@@ -272,13 +275,14 @@ async fn first_that_connects(
     binding: &Binding,
     app_data: &str,
     dialed: Protocol,
+    metrics: &Metrics,
 ) -> Result<Reached, (&'static str, String)> {
     let asked = AppData::parse(app_data)
         .map_err(|error| ("refused", format!("the dialer's connection data cannot be read: {error}")))?;
     let mut failure = None;
     for config in &binding.targets {
         match target::target(config, &asked, dialed) {
-            Ok(target) => match reach(&target).await {
+            Ok(target) => match reach(&target, metrics).await {
                 Ok(reached) => return Ok(reached),
                 Err(error) => failure = Some(("target", ConnectError::explain(&error))),
             },
@@ -288,11 +292,14 @@ async fn first_that_connects(
     Err(failure.unwrap_or_else(|| ("refused", "the service has no target".to_owned())))
 }
 
-async fn reach(target: &Target) -> Result<Reached, ConnectError> {
-    match target.protocol {
+async fn reach(target: &Target, metrics: &Metrics) -> Result<Reached, ConnectError> {
+    let begun = Instant::now();
+    let reached = match target.protocol {
         Protocol::Tcp => connect(target).await.map(Reached::Tcp),
         Protocol::Udp => connect_udp(target).await.map(Reached::Udp),
-    }
+    };
+    metrics.connected(target.protocol, reached.is_ok(), begun.elapsed());
+    reached
 }
 
 async fn carry(
@@ -309,9 +316,11 @@ async fn carry(
     Ok(())
 }
 
-async fn copy(incoming: Incoming, connected: Connected) -> std::io::Result<()> {
+async fn copy(incoming: Incoming, connected: Connected, metrics: &Metrics) -> std::io::Result<()> {
     // Whatever goes wrong from here on, the target must not take it for an end.
     connected.tcp.set_zero_linger()?;
     let stream = incoming.into_stream().await?;
-    stream.splice_tcp_after(connected.head, connected.tcp).await.map(drop)
+    let copied = stream.splice_tcp_after(connected.head, connected.tcp).await?;
+    metrics.copied(Side::Host, copied);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{Body, BoxError, client::Client};
 use bytes::Bytes;
+use hesper_observe::metrics::Counter;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -35,19 +36,22 @@ struct Timed {
     until: Pin<Box<Sleep>>,
     has_deadline: bool,
     client: Client,
+    bytes: Counter,
     _connection: EndsConnection,
 }
 
-/// Wraps the body of a target's answer.
+/// Wraps the body of a target's answer, whose bytes are counted as they come.
 pub(super) fn timed(
     inner: Incoming,
     deadline: Option<Instant>,
     connection: EndsConnection,
     client: Client,
+    bytes: Counter,
 ) -> Body {
     client.closes_by_reset(!inner.is_end_stream());
     let until = Box::pin(tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE)));
-    Timed { inner, until, has_deadline: deadline.is_some(), client, _connection: connection }.boxed_unsync()
+    Timed { inner, until, has_deadline: deadline.is_some(), client, bytes, _connection: connection }
+        .boxed_unsync()
 }
 
 impl http_body::Body for Timed {
@@ -61,6 +65,9 @@ impl http_body::Body for Timed {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             if !self.has_deadline {
                 self.until.as_mut().reset(Instant::now() + IDLE);
+            }
+            if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+                self.bytes.inc_by(data.len() as u64);
             }
             if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.inner.is_end_stream()) {
                 self.client.closes_by_reset(false);

@@ -1,7 +1,10 @@
 //! CONNECT: a tunnel to a service. The TLS inside, if any, ends in the target.
 
 use super::{Body, Failure, Shared, client::ClientIo, failure::full, forward};
-use crate::{Dialer, metrics::Held};
+use crate::{
+    Dialer,
+    metrics::{Held, Side},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{body::Incoming, upgrade::Upgraded};
@@ -23,7 +26,7 @@ pub(super) async fn connect<D: Dialer>(
         .map_err(|_| Failure::Busy("this proxy carries no more tunnels at once".into()))?;
     let stream = forward::dial(shared, &authority, 443, None, client).await?;
     let held = Held::new(&shared.metrics.proxied_open);
-    let ended = shared.ended.clone();
+    let (ended, metrics) = (shared.ended.clone(), shared.metrics.clone());
     tokio::spawn(async move {
         let _held = (permit, held);
         let tunnel = async {
@@ -33,7 +36,10 @@ pub(super) async fn connect<D: Dialer>(
         };
         tokio::select! {
             result = tunnel => match result {
-                Ok(()) => tracing::debug!(%authority, "tunnel ended"),
+                Ok(copied) => {
+                    metrics.copied(Side::Http, copied);
+                    tracing::debug!(%authority, "tunnel ended");
+                }
                 Err(error) => tracing::debug!(%authority, %error, "tunnel broke"),
             },
             () = ended.cancelled() => {}

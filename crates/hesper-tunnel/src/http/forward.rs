@@ -6,8 +6,9 @@ use super::{
     client::Client,
     headers,
 };
-use crate::{Dialer, app_data::AppData};
+use crate::{Dialer, app_data::AppData, metrics::Side};
 use bytes::Bytes;
+use hesper_observe::metrics::Counter;
 use hesper_sdk::DialOptions;
 use http::{HeaderValue, Method, Request, Response, Uri, header, uri::Authority};
 use http_body::Body as _;
@@ -87,7 +88,8 @@ impl<D: Dialer> Exchange<'_, D> {
             Ok(answer) => answer.map_err(|e| broken(authority, &e))?,
             Err(_) => return Err(Failure::Timeout(format!("'{authority}' did not answer in time")).into()),
         };
-        Ok(passed_on(answer, *deadline, connection, self.client.clone()))
+        let bytes = self.shared.metrics.bytes_of(Side::Http, "received");
+        Ok(passed_on(answer, *deadline, connection, self.client.clone(), bytes))
     }
 }
 
@@ -96,11 +98,12 @@ fn passed_on(
     deadline: Option<Instant>,
     connection: EndsConnection,
     client: Client,
+    bytes: Counter,
 ) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     let version = std::mem::replace(&mut head.version, http::Version::HTTP_11);
     headers::pass_on(&mut head.headers, version);
-    Response::from_parts(head, timed(body, deadline, connection, client))
+    Response::from_parts(head, timed(body, deadline, connection, client, bytes))
 }
 
 /// Opens a stream to what an authority stands for.

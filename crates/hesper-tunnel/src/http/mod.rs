@@ -157,15 +157,15 @@ async fn respond<D: Dialer>(
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (kind, result) = serve(shared, request, client).await;
-    shared.metrics.request_duration.observe(started.elapsed().as_secs_f64());
+    let took = started.elapsed();
     match result {
         Ok(response) => {
-            shared.metrics.request(kind, "ok");
+            shared.metrics.request(kind, "ok", response.status().as_u16(), took);
             tracing::debug!(%method, host = uri.host(), status = response.status().as_u16(), "proxied");
             response
         }
         Err(failure) => {
-            shared.metrics.request(kind, failure.word());
+            shared.metrics.request(kind, failure.word(), failure.status().as_u16(), took);
             tracing::info!(%method, host = uri.host(), status = failure.status().as_u16(), reason = %failure, "not proxied");
             failure.into_response()
         }

@@ -1,7 +1,7 @@
 //! A mesh in memory: each dial of a service gets what the test says.
 
 use bytes::Bytes;
-use hesper_sdk::{DialError, DialOptions, Sent};
+use hesper_sdk::{Copied, DialError, DialOptions, Sent};
 use hesper_tunnel::{Dialer, Flow};
 use std::{
     collections::HashMap,
@@ -100,9 +100,10 @@ impl Dialer for Mesh {
         self.max_idle
     }
 
-    async fn splice(mut stream: DuplexStream, mut tcp: TcpStream, head: Bytes) -> io::Result<()> {
+    async fn splice(mut stream: DuplexStream, mut tcp: TcpStream, head: Bytes) -> io::Result<Copied> {
         stream.write_all(&head).await?;
-        copy_bidirectional(&mut stream, &mut tcp).await.map(drop)
+        let (received, sent) = copy_bidirectional(&mut stream, &mut tcp).await?;
+        Ok(Copied { sent, received })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Heads of requests to the HTTP proxy, and what of them reaches a target.
 
 use hesper_observe::metrics::Registry;
-use hesper_sdk::{DatagramFlow, DialError, DialOptions, NodeView, Service};
+use hesper_sdk::{Copied, DatagramFlow, DialError, DialOptions, NodeView, Service};
 use hesper_tunnel::{Dialer, Known, Metrics, http::HttpProxy};
 use std::{
     io,
@@ -49,8 +49,8 @@ impl Dialer for Targets {
         None
     }
 
-    async fn splice(_: DuplexStream, _: TcpStream, _: bytes::Bytes) -> io::Result<()> {
-        Ok(())
+    async fn splice(_: DuplexStream, _: TcpStream, _: bytes::Bytes) -> io::Result<Copied> {
+        Ok(Copied::default())
     }
 }
 
