@@ -214,3 +214,43 @@ async fn open_routes_answer_everybody_and_unknown_ones_say_so() {
     let (wrong, answer) = read(h.client.post(h.url("/version")).send().await.expect("answer")).await;
     assert_eq!((wrong, code(&answer)), (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"));
 }
+
+#[tokio::test]
+async fn what_strangers_ask_for_makes_no_series_of_its_own() {
+    let h = Harness::start().await;
+    let page = async || {
+        let answer = h.client.get(h.url("/metrics")).send().await.expect("answer");
+        answer.text().await.expect("text")
+    };
+    let strange = async |round: usize| {
+        for (method, path) in
+            [("GET", "nope"), ("BREW", "version"), ("PUT", "metrics"), ("OPTIONS", "edge/management/v1")]
+        {
+            let method = Method::from_bytes(method.as_bytes()).expect("method");
+            let url = h.url(&format!("/{path}?round={round}"));
+            h.client.request(method, url).send().await.expect("answer");
+        }
+        let path = format!("/hesper.control.v1.NodeControl/Made{round}");
+        let call = h.client.post(h.url(&path)).header("content-type", "application/grpc");
+        call.send().await.expect("answer");
+        let id = format!("/edge/management/v1/identities/i{round}");
+        h.client.get(h.url(&id)).send().await.expect("answer");
+        h.client.get(h.url(&format!("/made/up/{round}"))).send().await.expect("answer");
+    };
+    let series = |page: &str| page.lines().filter(|line| !line.starts_with('#')).count();
+    strange(0).await;
+    page().await;
+    let before = series(&page().await);
+    for round in 1..20 {
+        strange(round).await;
+    }
+    let after = page().await;
+    assert_eq!(series(&after), before, "{after}");
+    assert!(after.contains("route=\"unknown\"") && !after.contains("made"), "{after}");
+    assert!(
+        after.contains(
+            "hesper_grpc_request_duration_seconds_count{method=\"unknown\",code=\"UNIMPLEMENTED\"} 20"
+        ),
+        "{after}"
+    );
+}
