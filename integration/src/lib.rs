@@ -25,7 +25,8 @@
 //!   [`search`]: words in packets and in the memory of a process.
 //! - [`Prometheus`], [`NodeExporter`], [`http`] (curl), [`otlp::Sdk`] (OpenTelemetry's SDKs for Python and JavaScript), [`Otelcol`]: the real peers.
 //!   `cargo xtask test` installs them.
-//! - [`otlp::OtlpSink`] knows what arrived, [`otlp::Load`] what was acknowledged.
+//! - [`otlp::OtlpSink`] knows what arrived, [`otlp::Load`] what was acknowledged, [`otlp::RpcStatus`] what was refused and how.
+//! - [`pki`]: certificates, and an ingress that ends TLS.
 //!
 //! The tests use `target/<profile>/hesper` (or `$HESPER_BIN`), which `cargo test` does not rebuild:
 //! `cargo build -p hesper -p reflectz -p dark-axum` first, or let `cargo xtask test` do it all. Network namespaces need root.
@@ -40,6 +41,7 @@ mod oracle;
 mod otelcol;
 pub mod otlp;
 mod output;
+pub mod pki;
 mod ports;
 mod process;
 mod prometheus;

@@ -3,11 +3,13 @@
 mod arrived;
 mod load;
 mod post;
+mod rpc;
 mod sdk;
 mod sink;
 
 pub use arrived::{Attributes, Item, Requests};
 pub use load::{Load, Sent};
 pub use post::Body;
+pub use rpc::RpcStatus;
 pub use sdk::{Sdk, Sending};
 pub use sink::{Failure, OtlpSink, Received};

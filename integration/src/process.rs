@@ -113,8 +113,22 @@ impl Process {
     /// When it is not running.
     #[track_caller]
     pub fn memory(&self) -> u64 {
+        self.memory_of("VmRSS:")
+    }
+
+    /// Bytes of memory that it ever had in use at most (VmHWM of proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[track_caller]
+    pub fn memory_peak(&self) -> u64 {
+        self.memory_of("VmHWM:")
+    }
+
+    #[track_caller]
+    fn memory_of(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         kib.unwrap_or_else(|| panic!("{} is not running", self.name)) << 10
     }

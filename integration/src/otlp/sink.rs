@@ -1,6 +1,9 @@
 //! An OTLP receiver that keeps everything, and fails on command.
 
-use super::arrived::{Item, Requests};
+use super::{
+    arrived::{Item, Requests},
+    rpc::RpcStatus,
+};
 use crate::{Netns, netns::enter, ports::free_port, wait_for};
 use axum::{
     body::Bytes,
@@ -260,40 +263,13 @@ impl Shared {
     }
 }
 
-// google.rpc.Status and google.rpc.RetryInfo (google/rpc/status.proto, error_details.proto).
-
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<prost_types::Duration>,
-}
-
 /// What it fails with.
 fn refusal(failure: Failure) -> RpcStatus {
     let Failure::Unavailable(again) = failure else {
-        return RpcStatus {
-            code: tonic::Code::InvalidArgument.into(),
-            message: "as commanded".into(),
-            details: vec![],
-        };
+        return RpcStatus::new(tonic::Code::InvalidArgument, "as commanded");
     };
-    let details = again.map(|after| {
-        let info = RetryInfo { retry_delay: prost_types::Duration::try_from(after).ok() };
-        let value = info.encode_to_vec();
-        prost_types::Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".into(), value }
-    });
-    let code = tonic::Code::Unavailable.into();
-    RpcStatus { code, message: "as commanded".into(), details: details.into_iter().collect() }
+    let status = RpcStatus::new(tonic::Code::Unavailable, "as commanded");
+    again.map_or(status.clone(), |after| status.with_retry(after))
 }
 
 #[derive(Clone)]
@@ -326,11 +302,7 @@ impl Grpc {
         let headers = texts(&request.metadata().clone().into_headers());
         match self.0.take(headers, kind(request.into_inner())).await {
             Ok(()) => Ok(tonic::Response::new(R::default())),
-            Err(failure) => {
-                let status = refusal(failure);
-                let details = status.encode_to_vec().into();
-                Err(tonic::Status::with_details(status.code.into(), status.message, details))
-            }
+            Err(failure) => Err(refusal(failure).into()),
         }
     }
 }

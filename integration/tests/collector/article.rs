@@ -1,10 +1,11 @@
 //! The OpenTelemetry article "Exposing a Collector": its two configurations as they are, in a network with its names, ports, ingress and
 //! Kubernetes API; as the operator's manifests; and the same over the mesh, where there is no ingress.
 
-use crate::{kubernetes::Kubernetes, pki::Ingress};
+use crate::kubernetes::Kubernetes;
 use hesper_integration::{
     Collector, Lan, Netns, Place, Stack, StackOptions, binaries,
     otlp::{OtlpSink, Sdk, Sending},
+    pki::Ingress,
     sockets::{self, Socket},
     wait_until,
 };

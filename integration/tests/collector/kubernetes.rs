@@ -1,6 +1,5 @@
 //! As much of a Kubernetes API as a service account with the article's role sees: pods, and nothing else.
 
-use crate::pki::Ingress;
 use axum::{
     body::Body,
     extract::State,
@@ -8,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
-use hesper_integration::{Netns, Place};
+use hesper_integration::{Netns, Place, pki::Ingress};
 use serde_json::{Value, json};
 use std::{
     fs,

@@ -6,7 +6,6 @@ mod kill;
 mod kubernetes;
 mod overload;
 mod peers;
-mod pki;
 mod prometheus;
 mod queue;
 mod reload;

@@ -6,7 +6,6 @@ use hesper_integration::{
     otlp::{Failure, Load, OtlpSink},
     wait_until,
 };
-use std::fs;
 
 /// The promise, bytes.
 const BOUND: u64 = 200 << 20;
@@ -15,13 +14,6 @@ const REFUSED: usize = 40;
 /// Spans of a batch, and bytes of each: more than three megabytes, so that bytes are what is counted, and not requests.
 const BATCH: usize = 100;
 const WEIGHT: usize = 35_000;
-
-/// The most memory that it ever had in use (VmHWM of proc_pid_status(5)), bytes.
-fn peak(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
-}
 
 /// The destination takes nothing, there is no disk, and 32 senders do not stop.
 #[test]
@@ -40,7 +32,7 @@ service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{traces: {{recei
     wait_until("the senders are asked to wait", Stack::PATIENCE, || load.refused() >= REFUSED * BATCH);
     let error = load.last_error().expect("a reason");
     assert!(error.starts_with("Unavailable") || error.starts_with("ResourceExhausted"), "{error}");
-    let used = peak(collector.process().pid());
+    let used = collector.process().memory_peak();
     println!("{} MiB at most, {} spans acknowledged", used >> 20, load.acknowledged());
     assert!(used < BOUND, "{} MiB were in use at most", used >> 20);
     // What was taken is not lost.

@@ -1,10 +1,10 @@
 //! Real peers on both sides: the SDKs, and a real OpenTelemetry Collector before and behind ours.
 
-use crate::{ground::Pair, pki};
+use crate::ground::Pair;
 use hesper_integration::{
     Collector, Otelcol, Stack,
     otlp::{OtlpSink, Sdk},
-    wait_until,
+    pki, wait_until,
 };
 use std::net::SocketAddr;
 

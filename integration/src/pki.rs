@@ -1,6 +1,6 @@
 //! TLS as operators have it: an authority, a certificate for names, and an ingress that ends TLS before a port.
 
-use hesper_integration::Place;
+use crate::Place;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::{
     fs,
@@ -18,15 +18,24 @@ use tokio_rustls::{
     },
 };
 
+/// What ingresses offer in TLS: HTTP/2 first.
+const BOTH: &[&str] = &["h2", "http/1.1"];
+
 /// Files of PEM.
-pub(crate) struct Files {
-    pub(crate) authority: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Files {
+    /// The certificate of who signed it.
+    pub authority: PathBuf,
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// Writes a certificate for these names (DNS names and addresses) from an authority of its own.
-pub(crate) fn certificate(names: &[&str], directory: &Path) -> Files {
+///
+/// # Panics
+/// When it cannot be written.
+pub fn certificate(names: &[&str], directory: &Path) -> Files {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -49,15 +58,35 @@ pub(crate) fn certificate(names: &[&str], directory: &Path) -> Files {
 }
 
 /// Ends TLS; gone when it is dropped.
-pub(crate) struct Ingress {
+pub struct Ingress {
     _runtime: Runtime,
     /// Of its certificate.
-    pub(crate) files: Files,
+    pub files: Files,
 }
 
 impl Ingress {
     /// Listens at `place`, at this address, for these names, and leads the plain streams to an address there.
-    pub(crate) fn start(
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    #[track_caller]
+    pub fn start(
+        place: &Place,
+        address: SocketAddr,
+        names: &[&str],
+        to: SocketAddr,
+        directory: &Path,
+    ) -> Self {
+        Self::offering(BOTH, place, address, names, to, directory)
+    }
+
+    /// The same, for these protocols (RFC 7301).
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    #[track_caller]
+    pub fn offering(
+        protocols: &[&str],
         place: &Place,
         address: SocketAddr,
         names: &[&str],
@@ -73,7 +102,7 @@ impl Ingress {
             .enable_all()
             .build()
             .expect("a runtime");
-        let tls = TlsAcceptor::from(server(&files));
+        let tls = TlsAcceptor::from(server(&files, protocols));
         let started = runtime.spawn(async move {
             let listener = TcpListener::bind(address).expect("listen");
             listener.set_nonblocking(true).expect("a socket that does not block");
@@ -95,8 +124,7 @@ async fn serve(listener: tokio::net::TcpListener, tls: TlsAcceptor, to: SocketAd
     }
 }
 
-/// HTTP/2 is offered first.
-fn server(files: &Files) -> Arc<ServerConfig> {
+fn server(files: &Files, protocols: &[&str]) -> Arc<ServerConfig> {
     let chain = vec![CertificateDer::from_pem_file(&files.certificate).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
     let versions = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -104,6 +132,6 @@ fn server(files: &Files) -> Arc<ServerConfig> {
         .expect("versions");
     let mut config =
         versions.with_no_client_auth().with_single_cert(chain, key).expect("a certificate and its key");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
 }
