@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hesper_otlp::Signal;
 use hesper_proto::telemetry as proto;
+use hesper_trace::TraceContext;
 use prost::Message;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -30,6 +31,9 @@ pub struct Origin {
     pub peer: Option<IpAddr>,
     /// When the first gateway received it, ms since 1970.
     pub received_ms: u64,
+    /// The spans of the requests that brought it here, where they are recorded. Not told to other gateways: the request that goes there
+    /// is in the trace itself.
+    pub traces: Vec<TraceContext>,
 }
 
 /// The name of a batch: the same when it is sent again.
@@ -154,6 +158,7 @@ impl Origin {
                 None => Vec::new(),
             },
             received_ms: self.received_ms,
+            traceparents: self.traces.iter().map(TraceContext::traceparent).collect(),
         }
     }
 
@@ -166,6 +171,7 @@ impl Origin {
             metadata: origin.metadata.into_iter().map(|h| (h.name, h.value.into())).collect(),
             peer: peer(&origin.peer_ip)?,
             received_ms: origin.received_ms,
+            traces: origin.traceparents.iter().filter_map(|text| TraceContext::parse(text, "")).collect(),
         })
     }
 }
@@ -200,6 +206,7 @@ mod tests {
             metadata: vec![("x-tenant".into(), "a".into()), ("x-tenant".into(), "b".into())],
             peer: peer.map(|ip| ip.parse().expect("an address")),
             received_ms: 7,
+            traces: Vec::new(),
         }
     }
 

@@ -21,7 +21,7 @@ const TRACEPARENT_MAX: usize = 128;
 const TRACESTATE_MAX: usize = 512;
 
 /// A place in a trace: the span from which something is asked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TraceContext(SpanContext);
 
 /// What the propagator reads from.
@@ -133,6 +133,11 @@ impl TraceContext {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
+    }
+
+    /// For links.
+    pub(crate) fn span_context(&self) -> SpanContext {
+        self.0.clone()
     }
 
     /// As the parent of spans in this process.

@@ -1,6 +1,7 @@
 //! Which spans are recorded: decided where a request comes in, then by the span around.
 
 use crate::{TraceContext, settings::Rate};
+use http::HeaderMap;
 use rand::Rng as _;
 use std::{cell::Cell, sync::OnceLock};
 use tracing::{Metadata, Span};
@@ -75,6 +76,25 @@ pub fn entry(parent: Option<&TraceContext>, make: impl FnOnce() -> Span) -> Span
     if let Some(parent) = parent {
         // Fails only for a span that nobody records.
         let _ = span.set_parent(parent.remote());
+    }
+    span
+}
+
+/// The same for what comes with these headers; they are not looked at while tracing is off.
+pub fn entry_from(headers: &HeaderMap, make: impl FnOnce() -> Span) -> Span {
+    if DECIDING.get().is_none() {
+        return Span::none();
+    }
+    entry(TraceContext::from_headers(headers).as_ref(), make)
+}
+
+/// The span of what goes on for the sake of these requests, which were taken before: a part of the first one's trace, with links to the
+/// others. None when none of them is recorded.
+pub fn continued(requests: &[TraceContext], make: impl FnOnce() -> Span) -> Span {
+    let Some((first, others)) = requests.split_first() else { return Span::none() };
+    let span = entry(Some(first), make);
+    if !span.is_disabled() {
+        others.iter().for_each(|other| span.add_link(other.span_context()));
     }
     span
 }

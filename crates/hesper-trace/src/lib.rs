@@ -20,7 +20,7 @@ mod queue;
 pub mod settings;
 
 pub use context::{TRACEPARENT, TRACESTATE, TraceContext};
-pub use entry::{entry, is_recorded, quiet};
+pub use entry::{continued, entry, entry_from, is_recorded, quiet};
 pub use install::{Installed, Tracer, counters, install};
 pub use queue::{Batch, Counters, Limits, Spans};
 

@@ -25,6 +25,9 @@ pub struct Origin {
     /// When the first gateway received it, milliseconds since 1970.
     #[prost(uint64, tag = "7")]
     pub received_ms: u64,
+    /// The requests that brought it here, where they are traced (W3C Trace Context). In the queue only.
+    #[prost(string, repeated, tag = "8")]
+    pub traceparents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A header that was kept. One with several values is here several times.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

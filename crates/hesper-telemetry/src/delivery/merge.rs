@@ -7,11 +7,15 @@ use super::{
 use crate::origin::{Origin, Sender};
 use bytes::Bytes;
 use hesper_otlp::Signal;
+use hesper_trace::TraceContext;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
+
+/// Most traces that a request is told to belong to.
+const TRACES_MAX: usize = 32;
 
 /// What must be the same in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +71,19 @@ pub(crate) fn origin_of(items: &[Item], settings: &Merge) -> Arc<Origin> {
     }
     merged.peer = origin.peer.filter(|peer| items.iter().all(|item| item.origin.peer == Some(*peer)));
     merged.received_ms = items.iter().map(|item| item.origin.received_ms).min().unwrap_or_default();
+    merged.traces = traces_of(items);
     Arc::new(merged)
+}
+
+/// The requests that they came by, each once.
+fn traces_of(items: &[Item]) -> Vec<TraceContext> {
+    let mut traces: Vec<TraceContext> = Vec::new();
+    for trace in items.iter().flat_map(|item| &item.origin.traces) {
+        if traces.len() < TRACES_MAX && !traces.contains(trace) {
+            traces.push(trace.clone());
+        }
+    }
+    traces
 }
 
 /// Gathers batches until they are enough, or have waited long enough. The batches of one key stay in order.

@@ -71,7 +71,7 @@ pub(crate) fn build(
     }
     let sender = peer.mesh.as_ref().map(|mesh| mesh.sender.clone());
     let origin =
-        Origin { sender, forwarded_for: Vec::new(), auth, metadata, peer: peer.address, received_ms: now_ms };
+        Origin { sender, auth, metadata, peer: peer.address, received_ms: now_ms, ..Origin::default() };
     Ok((origin, None))
 }
 

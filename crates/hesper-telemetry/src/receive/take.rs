@@ -4,7 +4,7 @@ use super::{
     admission::Lease,
     body::Arriving,
     intake::Intake,
-    observe::Report,
+    observe::{Outcome, Report},
     origin::{self, Keep},
     service::Core,
 };
@@ -15,12 +15,14 @@ use crate::{
 };
 use bytes::Bytes;
 use hesper_otlp::{Batch, Counts, Encoding, PartialSuccess, Refusal, Signal, json, limits::Limits, validate};
+use hesper_trace::TraceContext;
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span, info_span};
 
 /// From so many bytes on, a request is checked on a thread of its own: the others must not wait for it. JSON takes longer.
 const LARGE: usize = 4 << 20;
@@ -52,8 +54,44 @@ pub(crate) struct Order<'a, I> {
     pub(crate) patience: Option<Duration>,
 }
 
-/// Takes a request.
+/// Takes a request: a span of the trace that its headers name, or of one of its own.
 pub(crate) async fn take<I: Intake>(
+    core: &Core,
+    peer: &Arc<Peer>,
+    order: Order<'_, I>,
+    body: &mut Arriving,
+    report: &mut Report<'_>,
+) -> Result<PartialSuccess, Refusal> {
+    let signal = order.signal;
+    let span = hesper_trace::entry_from(
+        &order.head.headers,
+        || info_span!("otlp receive", otel.name = format!("otlp receive {signal}"), otel.kind = "server", "hesper.signal" = %signal),
+    );
+    let taken = take_in_time(core, peer, order, body, report).instrument(span.clone()).await;
+    trace_outcome(&span, report, &taken);
+    taken
+}
+
+fn trace_outcome(span: &Span, report: &Report<'_>, taken: &Result<PartialSuccess, Refusal>) {
+    if span.is_disabled() {
+        return;
+    }
+    let request = &report.request;
+    hesper_trace::set(
+        span,
+        "hesper.items",
+        i64::try_from(request.accepted + request.refused).unwrap_or(i64::MAX),
+    );
+    let Err(refusal) = taken else { return };
+    let Outcome::Refused(why) = Outcome::of(refusal) else { return };
+    hesper_trace::set(span, "error.type", why);
+    // What is wrong with the request is the sender's error, not ours.
+    if refusal.http() >= 500 {
+        hesper_trace::fail(span, why);
+    }
+}
+
+async fn take_in_time<I: Intake>(
     core: &Core,
     peer: &Arc<Peer>,
     order: Order<'_, I>,
@@ -68,7 +106,9 @@ pub(crate) async fn take<I: Intake>(
     let end = began + body_time;
     let auth =
         in_time(end, body_time, "the credentials could not be checked", authenticate(side, head, peer));
-    let (origin, id) = origin::build(&head.headers, peer, auth.await?, &side.keep, now_ms)?;
+    let (mut origin, id) = origin::build(&head.headers, peer, auth.await?, &side.keep, now_ms)?;
+    origin.traces.clear();
+    origin.traces.extend(TraceContext::of(&Span::current()));
     let read = body.read(&mut intake, &mut lease);
     in_time(end, body_time, "the request did not come", read).await?;
     let (batch, counts, _lease) = check(intake, encoding, signal, side.limits, lease).await?;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use hesper_otlp::{PartialSuccess, Signal, limits::REQUEST_LEN, split, validate};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tracing::{Instrument as _, info_span};
 
 /// No peer is believed to take less: what it refuses below is refused for good.
 pub(crate) const SMALLEST: usize = 16 * 1024;
@@ -110,7 +111,7 @@ pub(crate) async fn deliver(
             tally.dropped(items, too_long(carrier.to(), len));
         } else {
             let piece = Piece { signal, payload, origin, id };
-            match carrier.carry(&piece).await {
+            match carry(carrier, &piece, items).await {
                 Answer::Taken(partial) => tally.taken(partial),
                 Answer::TooLarge { limit: named, reason } => {
                     let most = limit.learn(named, len);
@@ -127,6 +128,28 @@ pub(crate) async fn deliver(
         before += items;
     }
     tally.outcome()
+}
+
+/// Sends one piece: a span of the traces that its items came by.
+async fn carry(carrier: &dyn Carrier, piece: &Piece<'_>, items: u64) -> Answer {
+    let signal = piece.signal;
+    let span = hesper_trace::continued(&piece.origin.traces, || {
+        info_span!(
+            "otlp send",
+            otel.name = format!("otlp send {signal}"),
+            otel.kind = "client",
+            "hesper.signal" = %signal,
+            "hesper.destination" = carrier.to(),
+            "hesper.items" = items,
+        )
+    });
+    let answer = carrier.carry(piece).instrument(span.clone()).await;
+    match &answer {
+        Answer::Taken(_) => {}
+        Answer::TooLarge { reason, .. } => hesper_trace::fail(&span, reason),
+        Answer::Failed(failure) => hesper_trace::fail(&span, failure),
+    }
+    answer
 }
 
 fn too_long(to: &str, len: usize) -> String {

@@ -3,10 +3,11 @@
 use super::{BuildError, Hop, answer::BASE64, pieces::Piece};
 use crate::{
     auth::ClientAuth,
-    origin::{FORWARDED_HEADER, Forwarded},
+    origin::{FORWARDED_HEADER, Forwarded, Origin},
 };
 use base64::Engine;
 use hesper_collector_config::{Endpoint, Headers};
+use hesper_trace::TraceContext;
 use http::{HeaderMap, HeaderName, HeaderValue, uri::Authority};
 use std::sync::Arc;
 
@@ -48,8 +49,12 @@ impl Party {
     /// # Errors
     /// There are no credentials now.
     pub(crate) async fn sign(&self, headers: &mut HeaderMap, piece: &Piece<'_>) -> Result<(), String> {
+        if let Some(context) = TraceContext::current() {
+            context.write(headers);
+        }
         if let (true, Some(batch)) = (self.forwards, piece.id) {
-            let forwarded = Forwarded { origin: piece.origin.clone(), batch };
+            let origin = Origin { traces: Vec::new(), ..piece.origin.clone() };
+            let forwarded = Forwarded { origin, batch };
             let value = HeaderValue::from_str(&BASE64.encode(forwarded.encode()));
             headers.insert(FORWARDED_HEADER, value.map_err(|error| error.to_string())?);
         }
