@@ -9,6 +9,7 @@
 //! - `events`: whom and what events name.
 //! - `enroll`: the ledger that turns a one-time token into exactly one certificate.
 //! - `control`: what nodes and routers ask over gRPC: watch, dial, bind, renew; grants and their revocation.
+//! - `trace`: the controller's own spans.
 //! - [`validity`]: how long certificates, grants and sessions are valid.
 //! - [`bootstrap`]: the defaults that `hesper quickstart` adds.
 //!
@@ -27,5 +28,6 @@ mod events;
 mod metrics;
 mod server;
 mod state;
+mod trace;
 
 pub use server::{Controller, Running, StartError, StartOptions};

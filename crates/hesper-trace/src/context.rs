@@ -113,6 +113,11 @@ impl TraceContext {
         self.0.span_id().to_string()
     }
 
+    /// Both as bytes.
+    pub fn ids(&self) -> ([u8; 16], [u8; 8]) {
+        (self.0.trace_id().to_bytes(), self.0.span_id().to_bytes())
+    }
+
     /// The value of `traceparent`.
     pub fn traceparent(&self) -> String {
         let flags = (self.0.trace_flags() & TraceFlags::SAMPLED).to_u8();

@@ -34,6 +34,14 @@ pub fn set(span: &tracing::Span, key: &'static str, value: impl Into<opentelemet
     }
 }
 
+/// The same of several texts.
+pub fn set_list(span: &tracing::Span, key: &'static str, texts: impl IntoIterator<Item = String>) {
+    if !span.is_disabled() {
+        let texts = texts.into_iter().map(opentelemetry::StringValue::from).collect();
+        span.set_attribute(key, opentelemetry::Value::Array(opentelemetry::Array::String(texts)));
+    }
+}
+
 /// The span ends in this error.
 pub fn fail(span: &tracing::Span, error: &(impl std::fmt::Display + ?Sized)) {
     if !span.is_disabled() {

@@ -8,6 +8,7 @@ use crate::{
     auth::{self, Admin},
     events,
     state::State,
+    trace,
 };
 use axum::{
     body::{Body, Bytes},
@@ -22,6 +23,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use tracing::{Instrument as _, Span};
 
 /// Largest request body, in bytes; nothing more is ever buffered.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
@@ -186,12 +188,18 @@ impl Answer {
 
 /// Serves one request on its route.
 pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request) -> Response {
+    let client = request.extensions().get::<Remote>().map(|remote| remote.0.ip());
+    let span = trace::rest(request.headers(), route.method.as_str(), &route.path, client);
+    answer(state, route, request).instrument(span).await
+}
+
+async fn answer(state: Arc<State>, route: Arc<Route>, request: Request) -> Response {
     let started = std::time::Instant::now();
     let request_id = hesper_model::id::random_id(&mut rand::rng());
     let (mut parts, body) = request.into_parts();
     let remote = parts.extensions.get::<Remote>().map(|r| r.0.ip().to_string()).unwrap_or_default();
     // Before anything is read: what is read may be newer, and never older.
-    let mut revision = state.managed();
+    let (mut revision, mut code) = (state.managed(), None);
     let result = match open(&state, &route, &mut parts, body, remote).await {
         Ok(call) => run(state.clone(), route.clone(), call, parts.uri.path().to_owned()).await,
         Err(error) => Err(error),
@@ -201,8 +209,12 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
             revision = answer.revision.unwrap_or(revision);
             answer.into_response()
         }
-        Err(error) => refusal(&error, &request_id),
+        Err(error) => {
+            code = Some(error.code);
+            refusal(&error, &request_id)
+        }
     };
+    trace::answered(&Span::current(), response.status(), code);
     response.headers_mut().insert(REVISION, HeaderValue::from(revision));
     // So that whoever trusts other CAs than the controller names takes the new ones over while it still can verify them.
     if let Ok(trusted) = HeaderValue::from_str(&sha256_hex(state.ca_pem().as_bytes())) {
@@ -215,14 +227,15 @@ pub(crate) async fn serve(state: Arc<State>, route: Arc<Route>, request: Request
 
 /// Runs the handler to its end, even if the caller goes away: what is written must also be recorded.
 async fn run(state: Arc<State>, route: Arc<Route>, call: Call, path: String) -> Result<Answer, ApiError> {
-    let task = tokio::spawn(async move {
+    let work = async move {
         let actor = call.admin.clone();
         let result = (route.handler)(state.clone(), call).await;
         if let (Some(kind), Some(actor)) = (route.changes, actor) {
             record_change(&state, &route, kind, &actor, &path, &result);
         }
         result
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await.unwrap_or_else(|panicked| Err(ApiError::internal(&panicked)))
 }
 
@@ -240,6 +253,9 @@ async fn open(
         Access::Admin => Some(auth::admin(state, bearer.as_deref()).await?),
         Access::Operator => auth::operator(state, bearer.as_deref(), parts).await?,
     };
+    if let Some(admin) = &admin {
+        trace::asked_by(admin.id.as_str(), &admin.name);
+    }
     let params = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|e| ApiError::body(format!("the path is not valid: {e}")))?;
@@ -304,7 +320,7 @@ fn record_change(
         Ok(_) => {}
         Err(e) => event = event.field("code", e.code).field("reason", e.message.clone()),
     }
-    state.events.record(event);
+    state.record(event);
 }
 
 /// A refusal as a response.

@@ -7,7 +7,7 @@ use super::{
     fields::exists,
     kinds::with_kind,
 };
-use crate::state::State;
+use crate::{state::State, trace};
 use hesper_model::{
     entity::Kind,
     id::{EdgeRouterId, IdentityId, ServiceId, ServicePolicyId, TerminatorId},
@@ -15,6 +15,7 @@ use hesper_model::{
 use hesper_policy::{Advice, Model, advise, hints};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
+use tracing::info_span;
 
 /// `GET /version`
 pub(crate) fn version(state: Arc<State>, _call: Call) -> Reply {
@@ -97,7 +98,8 @@ pub(crate) fn advice(state: Arc<State>, call: Call) -> Reply {
         let (identity, service) = (call.query("identity"), call.query("service"));
         identity.map_or(Ok(()), |id| known(&model, Kind::Identity, id))?;
         service.map_or(Ok(()), |id| known(&model, Kind::Service, id))?;
-        let found: Vec<Advice> = match (identity, service) {
+        let span = info_span!("policy decide");
+        let found: Vec<Advice> = span.in_scope(|| match (identity, service) {
             (Some(i), Some(s)) => {
                 advise(&model, &online, &IdentityId::new(i), &ServiceId::new(s)).into_iter().collect()
             }
@@ -109,7 +111,10 @@ pub(crate) fn advice(state: Arc<State>, call: Call) -> Reply {
             (None, None) => {
                 model.identities().flat_map(|i| advise::advise_identity(&model, &online, &i.id)).collect()
             }
-        };
+        });
+        if let [advice] = &*found {
+            trace::decided(&span, advice.dial, advice);
+        }
         let items = found.iter().map(|advice| {
             let mut value = serde_json::to_value(advice).unwrap_or(Value::Null);
             value["text"] = json!(advice.to_string());

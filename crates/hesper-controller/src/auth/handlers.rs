@@ -116,7 +116,7 @@ fn record(
     if let (Err(_), Some((name, _))) = (result, claimed) {
         event = event.actor(name);
     }
-    state.events.record(event.field("method", method).field("remote", call.remote.clone()));
+    state.record(event.field("method", method).field("remote", call.remote.clone()));
 }
 
 /// Who did not get in, as far as that is known, and why.

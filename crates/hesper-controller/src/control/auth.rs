@@ -1,7 +1,10 @@
 //! Who calls: the peer of the TLS connection, if it still is somebody. The certificate comes from the handshake; whether its
 //! subject exists and its serial is good is asked on every call, because connections outlive changes.
 
-use crate::state::{Records, State};
+use crate::{
+    state::{Records, State},
+    trace,
+};
 use hesper_model::{
     entity::{EdgeRouter, Identity},
     id::{EdgeRouterId, IdentityId},
@@ -40,6 +43,7 @@ pub(super) struct Router {
 pub(super) fn node(state: &State, extensions: &Extensions) -> Result<Node, Status> {
     let peer = peer(state, extensions, SpiffeRole::Identity)?;
     let identity = known_identity(&state.model(), &IdentityId::new(&*peer.id.id))?;
+    trace::asked_by(identity.id.as_str(), &identity.name);
     Ok(Node { identity, peer })
 }
 
@@ -50,6 +54,7 @@ pub(super) fn node(state: &State, extensions: &Extensions) -> Result<Node, Statu
 pub(super) fn router(state: &State, extensions: &Extensions) -> Result<Router, Status> {
     let peer = peer(state, extensions, SpiffeRole::Router)?;
     let router = known_router(&state.model(), &EdgeRouterId::new(&*peer.id.id))?;
+    trace::asked_by(router.id.as_str(), &router.name);
     Ok(Router { router, peer })
 }
 

@@ -1,12 +1,13 @@
 //! What a bind does to the stored terminators, or why it is refused. Pure.
 
 use super::refusal::{Refused, no_such_service};
+use crate::trace::decide;
 use hesper_model::{
     entity::{Identity, Precedence, Service, Terminator},
     id::{MAX_NAME_LEN, Tag, TerminatorId},
 };
 use hesper_pki::digest::sha256_hex;
-use hesper_policy::{Model, Request, Rule, decide, terminators::may_answer_to};
+use hesper_policy::{Model, Request, Rule, terminators::may_answer_to};
 use hesper_proto::control::{BindRequest, UpdateTerminatorRequest};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -136,7 +137,8 @@ fn service<'a>(model: &'a Model, host: &Identity, asked: &str) -> Result<(&'a Se
     let Some(service) = model.service_by_id_or_name(asked) else {
         return Err(refused(&Rule::UnknownService(asked.to_owned())));
     };
-    let decision = decide(model, &Request::Bind { identity: &host.id, service: &service.id });
+    let request = Request::Bind { identity: &host.id, service: &service.id };
+    let decision = decide(model, &request, host, service);
     if decision.is_allowed() { Ok((service, decision.rule)) } else { Err(refused(&decision.rule)) }
 }
 

@@ -17,6 +17,7 @@ use hesper_policy::Model;
 use hesper_proto::control::{DialResponse, Path, Share};
 use rand::Rng;
 use tonic::Code;
+use tracing::info_span;
 
 /// Who gets the tokens.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,20 @@ pub(super) fn issue(
     route: &Route,
     to: Recipient<'_>,
 ) -> Result<DialResponse, Refused> {
+    let span = info_span!("grant issue", hesper.service.name = route.service);
+    let issued = span.in_scope(|| put_out(state, model, route, to));
+    if let Ok(grant) = issued.as_ref()
+        && !span.is_disabled()
+    {
+        hesper_trace::set(&span, "hesper.grant.id", grant.grant_id.clone());
+        hesper_trace::set(&span, "hesper.terminator.id", grant.terminator_id.clone());
+        let routers = grant.paths.iter().flat_map(|path| path.router_ids.iter().cloned());
+        hesper_trace::set_list(&span, "hesper.router.ids", routers);
+    }
+    issued
+}
+
+fn put_out(state: &State, model: &Model, route: &Route, to: Recipient<'_>) -> Result<DialResponse, Refused> {
     let iat = unix_now();
     let exp = iat + state.control.settings.grant_validity.as_secs();
     let id = hex(&rand::rng().random::<[u8; 16]>());

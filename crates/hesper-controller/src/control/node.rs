@@ -17,6 +17,7 @@ use crate::{
     events,
     metrics::observe,
     state::{Expect, State, WRITE_ATTEMPTS, WriteError},
+    trace,
 };
 use hesper_model::{
     entity::Terminator,
@@ -267,7 +268,7 @@ impl NodeService {
                 event = event.field("code", code);
             }
         }
-        self.0.events.record(event);
+        self.0.record(event);
     }
 
     fn record_bind(
@@ -293,7 +294,7 @@ impl NodeService {
                 event = event.field("code", code);
             }
         }
-        self.0.events.record(event);
+        self.0.record(event);
     }
 
     /// What a node asked of a service, and whether it got it.
@@ -306,7 +307,9 @@ impl NodeService {
                 Event::failure(kind).identity(identity).service(service).rule(refused.operator_rule())
             }
             Some(refused) => {
-                Event::denied(kind, Denial { identity, service, rule: refused.operator_rule().to_owned() })
+                let rule = refused.operator_rule();
+                trace::denied(rule);
+                Event::denied(kind, Denial { identity, service, rule: rule.to_owned() })
             }
         };
         event.actor(caller.identity.id.as_str())

@@ -54,7 +54,7 @@ pub(super) async fn renew(
         Ok(issued) => event = event.field("newSerial", issued.serial.clone()),
         Err(refused) => event = event.field("code", refused.code).field("reason", refused.message.clone()),
     }
-    state.events.record(event);
+    state.record(event);
     let issued = renewed?;
     tracing::info!(subject = %peer.id, serial = issued.serial, until = %issued.not_after, "certificate renewed");
     Ok(RenewResponse { chain_pem: issued.chain_pem, ca_pem: state.ca_pem() })

@@ -92,7 +92,7 @@ impl Watch {
         let client = shown(&hello.client);
         tracing::info!(router = %caller.router.name, addresses = ?hello.addresses, client, "router online");
         let event = Event::success(Kind::RouterOnline).actor(id.as_str()).identity(named(&caller));
-        state.events.record(event.field("client", client));
+        state.record(event.field("client", client));
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
         let watcher = state.control.watchers.open(&caller.peer.id, &caller.router.name);

@@ -6,6 +6,7 @@ use crate::{
     events,
     metrics::observe,
     state::{CERTIFICATE, Certificate, Changes, State, WRITE_ATTEMPTS, WriteError},
+    trace,
 };
 use hesper_model::{
     entity::{EdgeRouter, Enrollment, EnrollmentMethod, EnrollmentState, Identity},
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::{sync::Arc, time::Instant};
 use time::OffsetDateTime;
+use tracing::{Instrument as _, Span, info_span};
 
 /// Code of every token that is not one of ours.
 const INVALID_TOKEN: &str = "INVALID_ENROLLMENT_TOKEN";
@@ -54,7 +56,7 @@ struct Given {
 /// # Errors
 /// 400 `INVALID_ENROLLMENT_TOKEN`, 400 `ENROLLMENT_EXPIRED`, 409 `ENROLLMENT_ALREADY_REDEEMED`, 400 `COULD_NOT_VALIDATE`.
 pub(crate) fn handle(state: Arc<State>, call: Call) -> Reply {
-    Box::pin(async move { enroll(&state, &call).await })
+    Box::pin(async move { enroll(&state, &call).instrument(info_span!("enroll")).await })
 }
 
 async fn enroll(state: &State, call: &Call) -> Result<Answer, ApiError> {
@@ -274,6 +276,11 @@ fn record(
     state.metrics.enrollments.get_or_create(&vec![("result", event.outcome().name())]).inc();
     let mut event = event.at(now).field("remote", call.remote.clone());
     if let Some(asked) = asked {
+        let method = match asked.claims.em {
+            EnrollmentMethod::Ott => "ott",
+            EnrollmentMethod::Erott => "erott",
+        };
+        trace::enrolled(&Span::current(), method, &named(state, asked), event.outcome().name());
         event = event
             .actor(asked.claims.sub.clone())
             .field("method", json!(asked.claims.em))
@@ -286,7 +293,7 @@ fn record(
         tracing::info!(code = error.code, reason = %error.message, "an enrollment was refused");
         event = event.field("code", error.code).field("reason", error.message.clone());
     }
-    state.events.record(event);
+    state.record(event);
 }
 
 /// The identity or router that the token is for.

@@ -1,7 +1,7 @@
 //! The accept loop, and each connection. What the unauthenticated can hold open is capped and has a deadline; connections
 //! with a certificate of ours have a cap of their own, so that strangers cannot shut nodes out.
 
-use crate::{api::Remote, state::State};
+use crate::{api::Remote, state::State, trace};
 use axum::{Router, body::Body, response::Response};
 use hesper_overlay::handshakes::{Handshakes, Turn};
 use hesper_pki::{
@@ -31,6 +31,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+use tracing::{Instrument as _, Span};
 
 /// Connections waiting in the kernel: a thousand nodes come back at once after a restart.
 const BACKLOG: u32 = 4096;
@@ -247,12 +248,19 @@ async fn http(
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Remote(remote));
         request.extensions_mut().insert(peer.clone());
-        let router = if is_grpc(&request) { app.grpc.clone() } else { app.rest.clone() };
+        let is_grpc = is_grpc(&request);
+        let router = if is_grpc { app.grpc.clone() } else { app.rest.clone() };
+        let span = match is_grpc {
+            true => trace::grpc(request.uri().path(), request.headers(), Some(remote.ip())),
+            false => Span::none(),
+        };
         async move {
-            let response: Response = match router.oneshot(request.map(Body::new)).await {
+            let answer = router.oneshot(request.map(Body::new)).instrument(span.clone());
+            let response: Response = match answer.await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
+            trace::called(&span, &response);
             Ok::<_, Infallible>(response)
         }
     });

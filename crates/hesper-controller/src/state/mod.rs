@@ -14,10 +14,10 @@ pub(crate) use changes::{Changes, Expect};
 pub(crate) use follow::FollowError;
 pub(crate) use records::{CA_ROTATION, CERTIFICATE, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
-use crate::{auth::Auth, ca::Cas, control::Control, metrics::Metrics};
+use crate::{auth::Auth, ca::Cas, control::Control, metrics::Metrics, trace};
 use arc_swap::ArcSwap;
 use changes::key;
-use hesper_observe::events::Events;
+use hesper_observe::events::{Event, Events};
 use hesper_pki::token::{Signer, Verifier};
 use hesper_policy::{Model, Stored};
 use hesper_store::{Commit, Store, StoreError};
@@ -126,6 +126,11 @@ impl State {
             applied: watch::Sender::new(loaded.revision),
             revision: watch::Sender::new(loaded.revision),
         })
+    }
+
+    /// Records an event of the span around.
+    pub(crate) fn record(&self, event: Event) {
+        self.events.record(event.trace_context(trace::place()));
     }
 
     /// The revision of what administrators changed last; after a restart, of everything.

@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 use worker::{Counters, Request};
 
 /// Requests that may wait for the thread; a caller beyond waits its turn. Each holds at most one transaction (1.4 MB), in
@@ -76,6 +77,45 @@ impl Sqlite {
             answer.await.map_err(|_| StoreError::Closed)?
         })
     }
+
+    /// The same inside of a span, which is told what the answer says.
+    fn traced<'a, T: Send + 'a>(
+        &'a self,
+        span: Span,
+        request: impl FnOnce(Reply<T>) -> Request + Send + 'a,
+        tell: impl FnOnce(&Span, &T) + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let asked = self.ask(request);
+        if span.is_disabled() {
+            return asked;
+        }
+        Box::pin(async move {
+            let answer = asked.instrument(span.clone()).await;
+            match &answer {
+                Ok(answer) => tell(&span, answer),
+                Err(_) => {
+                    span.record("otel.status_code", "ERROR").record("error.type", "store");
+                }
+            }
+            answer
+        })
+    }
+}
+
+/// The span of an operation. No keys: some of them are digests of secrets.
+macro_rules! operation {
+    ($name:literal, $operation:literal, objects = $objects:expr) => {
+        info_span!(
+            $name,
+            db.system.name = "sqlite",
+            db.operation.name = $operation,
+            hesper.store.objects = $objects,
+            hesper.store.revision = Empty,
+            hesper.outcome = Empty,
+            error.type = Empty,
+            otel.status_code = Empty,
+        )
+    };
 }
 
 /// Where the thread sends an answer.
@@ -88,19 +128,47 @@ impl Store for Sqlite {
 
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Object>, StoreError>> {
         let key = key.to_owned();
-        self.ask(move |reply| Request::Get(key, reply))
+        let span = operation!("store get", "get", objects = Empty);
+        self.traced(
+            span,
+            move |reply| Request::Get(key, reply),
+            |span, found| {
+                span.record("hesper.store.objects", i64::from(found.is_some()));
+            },
+        )
     }
 
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Object>, StoreError>> {
         let prefix = prefix.to_owned();
-        self.ask(move |reply| Request::List(prefix, reply))
+        let span = operation!("store list", "list", objects = Empty);
+        self.traced(
+            span,
+            move |reply| Request::List(prefix, reply),
+            |span, found| {
+                span.record("hesper.store.objects", i64::try_from(found.len()).unwrap_or(i64::MAX));
+            },
+        )
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Commit, StoreError>> {
-        match txn.check() {
-            Ok(()) => self.ask(move |reply| Request::Commit(txn, reply)),
-            Err(fault) => Box::pin(async move { Err(fault.into()) }),
+        if let Err(fault) = txn.check() {
+            return Box::pin(async move { Err(fault.into()) });
         }
+        let objects = i64::try_from(txn.writes.len()).unwrap_or(i64::MAX);
+        let span = operation!("store txn", "txn", objects = objects);
+        self.traced(
+            span,
+            move |reply| Request::Commit(txn, reply),
+            |span, done| match done {
+                Commit::Done(revision) => {
+                    span.record("hesper.store.revision", i64::try_from(*revision).unwrap_or(i64::MAX));
+                }
+                // No failure: the caller reads again and decides again.
+                Commit::Conflict(_) => {
+                    span.record("hesper.outcome", "conflict");
+                }
+            },
+        )
     }
 
     fn watch(&self, after: Revision) -> Watch {

@@ -8,13 +8,14 @@ use super::{
     refusal::{Refused, no_such_service},
     sessions::{Attached, Session, Sessions},
 };
+use crate::trace::decide;
 use hesper_model::{
     config::otlp::SenderTerms,
     entity::{Identity, Service, Terminator},
     id::{IdentityId, Tag, TerminatorId},
 };
 use hesper_policy::{
-    Model, Request, Rule, decide,
+    Model, Request, Rule,
     terminators::{Candidate, choose, reaches, shares},
 };
 use hesper_proto::control::DialRequest;
@@ -103,7 +104,8 @@ fn service<'a>(model: &'a Model, dialer: &Identity, asked: &str) -> Result<&'a S
     let Some(service) = model.service_by_id_or_name(asked) else {
         return Err(refused(&Rule::UnknownService(asked.to_owned())));
     };
-    let decision = decide(model, &Request::Dial { identity: &dialer.id, service: &service.id });
+    let request = Request::Dial { identity: &dialer.id, service: &service.id };
+    let decision = decide(model, &request, dialer, service);
     if decision.is_allowed() { Ok(service) } else { Err(refused(&decision.rule)) }
 }
 

@@ -65,7 +65,7 @@ impl Watch {
             .field("session", opened.tag.to_string())
             .field("resumed", opened.resumed)
             .field("client", &*client);
-        state.events.record(event);
+        state.record(event);
         // One: what waits here cannot be overtaken by something more urgent.
         let (to, from) = mpsc::channel(1);
         let watcher = state.control.watchers.open(&caller.peer.id, &caller.identity.name);
