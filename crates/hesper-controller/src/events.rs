@@ -3,7 +3,7 @@
 use crate::auth::Admin;
 use hesper_model::{
     entity::Identity,
-    id::{EdgeRouterId, IdentityId},
+    id::{EdgeRouterId, IdentityId, ServiceId},
 };
 use hesper_observe::events::Named;
 use hesper_policy::Model;
@@ -33,6 +33,11 @@ pub(crate) fn identity_of(model: &Model, id: &IdentityId) -> Named {
 /// A router by its id.
 pub(crate) fn router_of(model: &Model, id: &EdgeRouterId) -> Named {
     model.edge_router(id).map_or_else(|| Named::id(id.as_str()), |r| Named::new(id.as_str(), r.name.as_str()))
+}
+
+/// A service by its id.
+pub(crate) fn service_of(model: &Model, id: &ServiceId) -> Named {
+    model.service(id).map_or_else(|| Named::id(id.as_str()), |s| Named::new(id.as_str(), s.name.as_str()))
 }
 
 /// What somebody asked for by id or name; what there is not keeps the name that was asked for.

@@ -9,8 +9,10 @@ use crate::{
         certificates, revoke,
         rotate::{self, Asked},
     },
+    events,
     state::State,
 };
+use hesper_observe::events::{Event, Kind as EventKind};
 use hesper_pki::spiffe::SpiffeId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,6 +42,13 @@ pub(crate) fn step(state: Arc<State>, call: Call) -> Reply {
     Box::pin(async move {
         let Request { step, force } = call.json()?;
         let rotation = rotate::step(&state, step, force).await?;
+        let actor = call.admin.as_ref().map(|admin| (admin.name.clone(), events::admin(admin)));
+        let (name, identity) = actor.unwrap_or_default();
+        let event =
+            Event::success(EventKind::CaRotation).actor(name).identity(identity).field("step", step.name());
+        state.events.record(
+            event.field("phase", rotation.phase().to_string()).field("issuing", rotation.issuing().as_str()),
+        );
         Ok(Answer::data(rotate::status(&state)).about(rotation.issuing(), None))
     })
 }

@@ -20,6 +20,18 @@ pub(crate) enum Asked {
     Rollback,
 }
 
+impl Asked {
+    /// As it is asked for.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Issue => "issue",
+            Self::Finish => "finish",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
 impl From<RotationRefusal> for ApiError {
     fn from(refusal: RotationRefusal) -> Self {
         Self::conflict(refusal.to_string())

@@ -4,7 +4,7 @@
 //! (what nodes and routers are told), `reroute` (when a dialer needs other ways), `costs` (what terminators cost just now), `rate`
 //! (how often one identity may call), `tokens` (whose session tokens are out), `dial` and `bind` (the decisions and their reasons), `refusal` (how a no is said).
 //! Shells: `node` and `router` (the gRPC services), `calls` (how long they take), `auth` (who calls), `issue` (tokens), `push` (the outgoing side of every watch),
-//! `renew`, `journal` (records of session tokens and revoked grants), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
+//! `renew`, `events` (what is told of all this), `journal` (records of session tokens and revoked grants), `revoke` (what must end at once after a change) and `reconcile` (what else follows: terminators of
 //! sessions that are gone, better ways).
 //!
 //! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
@@ -15,6 +15,7 @@ mod bind;
 mod calls;
 mod costs;
 mod dial;
+mod events;
 mod grants;
 mod issue;
 mod journal;
@@ -44,7 +45,7 @@ use crate::{
     validity::{Span, Validities},
 };
 use costs::Costs;
-use grants::{Ledger, Revocation};
+use grants::{Ledger, Pair, Revocation};
 use hesper_model::id::{EdgeRouterId, IdentityId, MAX_NAME_LEN, Tag, TerminatorId};
 use hesper_proto::control::{
     NodeUpdate, Revoked, RouterRevoked, RouterUpdate, TokenKey, node_control_server::NodeControlServer,
@@ -134,6 +135,8 @@ pub(crate) struct Control {
     paths: watch::Sender<u64>,
     picture: Mutex<Option<Arc<Picture>>>,
     waiting: Semaphore,
+    /// Grants that ended since this was last told as events: how many of a pair, and why.
+    revoked: Mutex<BTreeMap<(Arc<Pair>, String), usize>>,
     journal: Journal,
     metrics: ControlMetrics,
     watches: TaskTracker,
@@ -182,6 +185,13 @@ impl Shared {
     }
 }
 
+/// A session that is over for good.
+struct Gone {
+    tag: Tag,
+    identity: IdentityId,
+    reason: String,
+}
+
 impl Default for Control {
     fn default() -> Self {
         Self {
@@ -194,6 +204,7 @@ impl Default for Control {
             paths: watch::Sender::new(0),
             picture: Mutex::new(None),
             waiting: Semaphore::new(WAITING_MAX),
+            revoked: Mutex::default(),
             journal: Journal::default(),
             metrics: ControlMetrics::default(),
             watches: TaskTracker::new(),
@@ -228,6 +239,15 @@ impl Control {
     /// Is one of the identity's sessions attached to a router?
     pub(crate) fn identity_is_attached(&self, id: &IdentityId) -> bool {
         self.lock().sessions.of_identity(id).any(|(_, s)| s.is_connected() && !s.attached.is_empty())
+    }
+
+    /// Waits until the controller stops.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    fn revoked(&self) -> MutexGuard<'_, BTreeMap<(Arc<Pair>, String), usize>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -282,6 +302,8 @@ impl Control {
                 tracing::info!(pass = revoked.id, reason = revoked.reason, "a pass ends at some routers");
             } else {
                 self.metrics.revocations.inc();
+                let of_pair = (revoked.pair.clone(), revoked.reason.clone());
+                *self.revoked().entry(of_pair).or_default() += 1;
                 tracing::info!(grant = revoked.id, reason = revoked.reason, "a grant is revoked");
             }
             for tag in revoked.sessions {
@@ -303,11 +325,13 @@ impl Control {
         }
     }
 
-    /// Ends sessions for good: their watches with `status`, their grants, and their attachments at every router.
-    fn end_sessions(&self, ended: Vec<(Tag, Status)>) {
+    /// Ends sessions for good: their watches with `status`, their grants, and their attachments at every router. Whose they were, and why
+    /// they ended.
+    fn end_sessions(&self, ended: Vec<(Tag, Status)>) -> Vec<Gone> {
         if ended.is_empty() {
-            return;
+            return Vec::new();
         }
+        let mut gone = Vec::with_capacity(ended.len());
         let (now, tags) = (Instant::now(), ended.iter().map(|(tag, _)| *tag).collect::<Vec<_>>());
         self.change(|shared| {
             for (_, outbox) in shared.routers.values() {
@@ -316,6 +340,13 @@ impl Control {
             let mut revoked = Vec::new();
             for (tag, status) in ended {
                 tracing::info!(session = %tag, reason = status.message(), "a session is ended");
+                let identity = shared.sessions.get(tag).map(|session| session.identity.clone());
+                let held = shared.tokens.holder(tag).map(|holder| holder.identity.clone());
+                gone.extend(identity.or(held).map(|identity| Gone {
+                    tag,
+                    identity,
+                    reason: status.message().to_owned(),
+                }));
                 shared.sessions.end(tag, now);
                 if let Some(holder) = shared.tokens.end(tag) {
                     self.journal.note(tag, Some(holder));
@@ -327,6 +358,7 @@ impl Control {
             }
             self.tell(shared, revoked);
         });
+        gone
     }
 
     /// What a watch has to follow.

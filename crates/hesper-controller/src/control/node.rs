@@ -7,6 +7,7 @@ use super::{
     auth,
     bind::{self, Bound, Host, Plan},
     dial::{self, Dialer, own_session},
+    events as control_events,
     issue::{self, Recipient},
     rate::TooOften,
     refusal::Refused,
@@ -90,8 +91,9 @@ impl NodeControl for NodeService {
         let caller = self.caller(&request)?;
         let tag = self.session_of(&caller, named_session(&request)?).await?;
         let id = request.into_inner().terminator_id;
-        bind::own_terminator(&self.0.model(), tag, &id)?;
+        let terminator = bind::own_terminator(&self.0.model(), tag, &id)?.clone();
         self.0.delete::<Terminator>(&id).await.map_err(|error| internal(&error))?;
+        control_events::terminator(&self.0, Kind::TerminatorRemoved, &terminator, "its host unbound it");
         tracing::info!(terminator = id, host = %caller.identity.name, "unbound");
         Ok(Response::new(UnbindResponse {}))
     }
@@ -219,6 +221,9 @@ impl NodeService {
                 Plan::Update(terminator) => (terminator, self.replace(terminator).await?),
             };
             if done {
+                if let Plan::Create(terminator) = &plan {
+                    control_events::terminator(&self.0, Kind::TerminatorCreated, terminator, "");
+                }
                 let bound = BindResponse {
                     terminator_id: terminator.id.to_string(),
                     service_id: service_id(&model, &request.service),

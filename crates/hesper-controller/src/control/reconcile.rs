@@ -2,12 +2,14 @@
 //! ways that became better are told.
 
 use super::{
+    Gone, events,
     grants::{Pair, judge},
     paths::Between,
     reroute::{Found, Reroutes, cause},
 };
 use crate::state::{Changes, State, WriteError};
 use hesper_model::{entity::Terminator, id::Tag};
+use hesper_observe::events::Kind;
 use hesper_policy::{Request, decide, routers::Ends};
 use hesper_proto::control::{NodeUpdate, Reroute, node_update};
 use std::{
@@ -118,11 +120,14 @@ pub(super) async fn sweep(state: Arc<State>, stop: CancellationToken) {
     loop {
         model.mark_unchanged();
         presence.mark_unchanged();
-        let next = state.control.change(|shared| {
+        let (gone, next) = state.control.change(|shared| {
             let gone = shared.sessions.expire(Instant::now());
-            gone.iter().for_each(|tag| tracing::info!(session = %tag, "a session did not come back"));
-            shared.sessions.next_expiry()
+            gone.iter().for_each(|(tag, _)| tracing::info!(session = %tag, "a session did not come back"));
+            (gone, shared.sessions.next_expiry())
         });
+        let reason = || "its node did not come back".to_owned();
+        let gone = gone.into_iter().map(|(tag, identity)| Gone { tag, identity, reason: reason() });
+        events::sessions_ended(&state, &state.model(), gone.collect());
         let started = Instant::now();
         let again = remove(&state).await;
         sleep(started.elapsed().max(SWEEP_PACE)).await;
@@ -161,19 +166,24 @@ async fn remove(state: &State) -> bool {
     let more = doomed.len() > BATCH;
     doomed.truncate(BATCH);
     let mut changes = Changes::default();
-    let mut count = 0;
-    for (terminator, reason) in &doomed {
+    let mut removed = Vec::new();
+    for (terminator, reason) in doomed {
         if let Some(stored) = state.get::<Terminator>(terminator.id.as_str()) {
             tracing::info!(terminator = %terminator.id, host = %terminator.host_id, reason, "terminator removed");
             changes.remove(&stored);
-            count += 1;
+            removed.push((stored.entity, reason));
         }
     }
-    if count == 0 {
+    if removed.is_empty() {
         return more;
     }
     match state.commit(changes).await {
-        Ok(_) => more,
+        Ok(_) => {
+            for (terminator, reason) in &removed {
+                events::terminator(state, Kind::TerminatorRemoved, terminator, reason);
+            }
+            more
+        }
         // Somebody else removed or changed one of them: look again.
         Err(WriteError::Conflict(_)) => true,
         Err(error) => {

@@ -2,7 +2,7 @@
 //! are nodes told of what is new. Nothing here holds the lock for longer than a small part of what there is.
 
 use super::{
-    auth,
+    auth, events,
     grants::{Pair, Round, verdict},
     raise,
     sessions::Session,
@@ -63,10 +63,11 @@ impl Seen {
         // Before the ledger is: a grant that is recorded after this is decided by this model or a later one when it is issued.
         let (model, records) = (state.model(), state.records());
         self.grants(state, &model);
+        let mut gone = Vec::new();
         let due = self.sessions.is_none_or(|at| at.elapsed() >= TICK);
         if due || !model.shares::<Identity>(&self.model) || !records.same_certificates(&self.records) {
             self.sessions = Some(Instant::now());
-            state.control.end_sessions(ended(state, &model, &records));
+            gone = state.control.end_sessions(ended(state, &model, &records));
         }
         for (id, (_, outbox)) in &state.control.lock().routers {
             if let Err(status) = auth::known_router(&model, id) {
@@ -74,6 +75,9 @@ impl Seen {
             }
         }
         raise(&state.control.judged, model.revision());
+        // Last: what must end does not wait for what is written about it.
+        events::grants_revoked(state, &self.model);
+        events::sessions_ended(state, &self.model, gone);
         (self.model, self.records) = (model, records);
     }
 

@@ -1,7 +1,7 @@
 //! The service `RouterControl`.
 
 use super::{
-    HELLO, auth,
+    HELLO, auth, events,
     push::{self, Ended, Outbox},
     renew::{self, internal},
     sessions::Epoch,
@@ -20,7 +20,7 @@ use hesper_proto::control::{
     router_control_server::RouterControl, router_report, router_update,
 };
 use rand::Rng;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,15 +80,17 @@ impl Watch {
     ) -> (Self, mpsc::Receiver<Result<RouterUpdate, Status>>) {
         let id = caller.router.id.clone();
         let outbox = Arc::new(Outbox::default());
-        let epoch = state.control.change(|shared| {
+        let (epoch, lost) = state.control.change(|shared| {
+            let lost = shared.sessions.routers().linked(&id);
             let epoch = shared.sessions.open_router(id.clone());
             if let Some((_, old)) = shared.routers.insert(id.clone(), (epoch, outbox.clone())) {
                 old.end(Status::aborted("the router opened a newer watch"));
             }
             // What was revoked while it was away.
             tell_router(&outbox, shared.ledger.revoked_for_router(&id), shared.sessions.ended().collect());
-            epoch
+            (epoch, lost)
         });
+        events::links(&state, &id, &lost, &BTreeSet::new());
         let client = shown(&hello.client);
         tracing::info!(router = %caller.router.name, addresses = ?hello.addresses, client, "router online");
         let event = Event::success(Kind::RouterOnline).actor(id.as_str()).identity(named(&caller));
@@ -109,12 +111,21 @@ impl Watch {
             control.metrics.slow.inc();
             tracing::warn!(router = %self.caller.router.name, "router cut off: it does not read");
         }
-        control.change(|shared| {
-            shared.sessions.close_router(&self.id, self.epoch);
+        let (lost, gone) = control.change(|shared| {
+            let lost = shared.sessions.routers().linked(&self.id);
+            let gone = shared.sessions.close_router(&self.id, self.epoch);
             if shared.routers.get(&self.id).is_some_and(|(of, _)| *of == self.epoch) {
                 shared.routers.remove(&self.id);
             }
+            (lost, gone)
         });
+        // Not when it is here by a newer watch.
+        if gone {
+            events::links(&self.state, &self.id, &lost, &BTreeSet::new());
+            let event =
+                Event::success(Kind::RouterOffline).actor(self.id.as_str()).identity(named(&self.caller));
+            self.state.events.record(event);
+        }
         tracing::info!(router = %self.caller.router.name, "router offline");
     }
 
@@ -128,9 +139,12 @@ impl Watch {
                     let links =
                         status.links.into_iter().map(|l| (EdgeRouterId::new(l.router_id), l.rtt_micros));
                     let known = links.filter(|(id, _)| model.edge_router(id).is_some());
-                    self.state.control.change(|shared| {
+                    let (before, now) = self.state.control.change(|shared| {
+                        let before = shared.sessions.routers().linked(&self.id);
                         shared.sessions.set_router_status(&self.id, self.epoch, attached, draining, known);
+                        (before, shared.sessions.routers().linked(&self.id))
                     });
+                    events::links(&self.state, &self.id, &before, &now);
                 }
                 Ok(Some(RouterReport { report: Some(router_report::Report::Trusting(trusting)) })) => {
                     self.watcher.report(&trusting);

@@ -17,6 +17,8 @@ const OTHER_TERMS: &str = "what the dialer may send by the service's otlp.v1 con
 pub(crate) struct Revocation {
     /// The grant.
     pub(crate) id: String,
+    /// Who dialed what at whom.
+    pub(crate) pair: Arc<Pair>,
     /// The rule that is missing now.
     pub(crate) reason: String,
     /// Sessions to tell: binder and dialer; none when only routers are concerned.
@@ -111,7 +113,8 @@ impl Entry {
         self.closed.extend(open.iter().cloned());
         let mut sessions = vec![self.grant.binder_tag, self.grant.dialer_tag];
         sessions.dedup();
-        Some(Revocation { id: self.grant.id.clone(), reason: reason.to_owned(), sessions, routers: open })
+        let (id, pair) = (self.grant.id.clone(), Arc::new(self.grant.pair.clone()));
+        Some(Revocation { id, pair, reason: reason.to_owned(), sessions, routers: open })
     }
 
     /// The pass ends at routers that policy does not give to its end any more. The grant lives on: policy still allows the dial,
@@ -124,6 +127,7 @@ impl Entry {
         }
         self.closed.extend(lost.iter().cloned());
         let reason = "policy does not give its routers to it any more".to_owned();
-        Some(Revocation { id: self.grant.id.clone(), reason, sessions: Vec::new(), routers: lost })
+        let (id, pair) = (self.grant.id.clone(), Arc::new(self.grant.pair.clone()));
+        Some(Revocation { id, pair, reason, sessions: Vec::new(), routers: lost })
     }
 }

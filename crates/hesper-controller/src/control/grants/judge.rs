@@ -12,7 +12,7 @@ use hesper_policy::{
 use std::sync::Arc;
 
 /// What the decision about a grant depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Pair {
     /// Who dials.
     pub(crate) dialer: IdentityId,

@@ -1,7 +1,7 @@
 //! Grants of before a restart, which the binders that honour them report.
 
 use super::super::{
-    auth,
+    auth, events,
     grants::{Grant, Pair, Reach},
     unix_now,
 };
@@ -59,4 +59,5 @@ pub(super) fn adopt(state: &State, caller: &auth::Node, tag: Tag, hosted: &Hoste
         }
         control.tell(shared, revoked);
     });
+    events::grants_revoked(state, &model);
 }

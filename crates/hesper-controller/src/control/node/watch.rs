@@ -1,7 +1,7 @@
 //! One open watch of a node: its session, its reports, and what it is told.
 
 use super::super::{
-    HELLO, auth,
+    HELLO, auth, events as control_events,
     push::{self, Ended, Outbox},
     renew::internal,
     sessions::{ATTACHED_MAX, Opened, Opener, TooMany},
@@ -13,7 +13,7 @@ use super::super::{
 use super::hosted;
 use crate::{ca::Watcher, events, state::State};
 use hesper_model::id::{EdgeRouterId, Tag};
-use hesper_observe::events::{Event, Kind};
+use hesper_observe::events::{Denial, Event, Kind, Named};
 use hesper_pki::token::SessionClaims;
 use hesper_proto::control::{NodeHello, NodeReport, NodeState, NodeUpdate, node_report, node_update};
 use std::{sync::Arc, time::Instant};
@@ -56,6 +56,12 @@ impl Watch {
         let opened = opened.map_err(|full: TooMany| {
             let name = &caller.identity.name;
             tracing::info!(identity = %name, reason = %full, "a node gets no session");
+            let denial = Denial {
+                identity: events::identity(&caller.identity),
+                service: Named::name(events::CONTROL_API),
+                rule: full.to_string(),
+            };
+            state.events.record(Event::denied(Kind::Attach, denial).actor(caller.identity.id.as_str()));
             Status::resource_exhausted(format!("identity '{name}' gets no further session: {full}"))
         })?;
         tracing::info!(identity = %caller.identity.name, session = %opened.tag, resumed = opened.resumed, client, "node online");
@@ -96,6 +102,12 @@ impl Watch {
             }
         });
         tracing::info!(identity = %self.caller.identity.name, session = %tag, "node offline");
+        let reason = match ended {
+            Some(Ended::Slow) => "it does not read",
+            Some(Ended::Told(_)) => "the controller ended it",
+            Some(Ended::Gone) | None => "the connection was closed",
+        };
+        control_events::detached(&self.state, events::identity(&self.caller.identity), tag, reason);
     }
 
     /// What to record so that the session tokens of now are covered.

@@ -251,15 +251,15 @@ impl Sessions {
         }
     }
 
-    /// Sessions whose time to come back is over; they are forgotten.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Tag> {
+    /// Sessions whose time to come back is over, and whose they were; they are forgotten.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(Tag, IdentityId)> {
         let mut gone = Vec::new();
         while let Some(&(until, tag)) = self.lingering.first()
             && until <= now
         {
             if let Some(session) = self.take(tag) {
                 self.bump(session.hosting);
-                gone.push(tag);
+                gone.push((tag, session.identity));
             }
         }
         while self.ended.first().is_some_and(|(until, _)| *until <= now) {
@@ -341,11 +341,13 @@ impl Sessions {
         epoch
     }
 
-    /// The router's watch of this epoch ended.
-    pub(crate) fn close_router(&mut self, id: &EdgeRouterId, epoch: Epoch) {
-        if self.routers.close(id, epoch) {
+    /// The router's watch of this epoch ended. True when the router is gone with it.
+    pub(crate) fn close_router(&mut self, id: &EdgeRouterId, epoch: Epoch) -> bool {
+        let gone = self.routers.close(id, epoch);
+        if gone {
             self.bump(true);
         }
+        gone
     }
 
     /// What a router says about itself; more than [`LINKS_MAX`] links are cut off.

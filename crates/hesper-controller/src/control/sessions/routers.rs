@@ -2,7 +2,7 @@
 
 use super::{Attached, Epoch, settled};
 use hesper_model::id::EdgeRouterId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Links that one router may report: one with every other router of a large mesh.
 pub(crate) const LINKS_MAX: usize = 1_024;
@@ -89,6 +89,12 @@ impl Routers {
     pub(crate) fn link(&self, a: &EdgeRouterId, b: &EdgeRouterId) -> Option<u32> {
         let seen_by = |from: &EdgeRouterId, to: &EdgeRouterId| self.0.get(from)?.links.get(to).copied();
         Some(seen_by(a, b)?.max(seen_by(b, a)?))
+    }
+
+    /// The routers that this one has a link up with; see [`Routers::link`].
+    pub(crate) fn linked(&self, id: &EdgeRouterId) -> BTreeSet<EdgeRouterId> {
+        let seen = self.0.get(id).into_iter().flat_map(|router| router.links.keys());
+        seen.filter(|other| self.link(id, other).is_some()).cloned().collect()
     }
 
     /// How many there are.

@@ -1,6 +1,7 @@
 //! The gRPC services over loopback, with a store on disk; only TLS is left out: a layer puts the caller in.
 
 mod dials;
+mod events;
 mod grants;
 mod nodes;
 mod scale;
