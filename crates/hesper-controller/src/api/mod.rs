@@ -5,6 +5,7 @@
 //! - [`entities`]: create, list, read, change, delete, once for every kind; [`kinds`]: what is particular to each kind.
 //! - [`fields`]: the fields of a request and their checks; [`cascade`]: what a deletion takes along.
 //! - [`sublists`], [`extras`]: what belongs to one entity; advisor, hints, summary, health.
+//! - [`events`]: the last ones, and a stream for those who follow.
 //! - [`ca`]: the rotation of the CA, and the certificates that are out.
 //! - [`openapi`]: the document, made from the table.
 
@@ -13,6 +14,7 @@ mod call;
 mod cascade;
 mod entities;
 mod error;
+mod events;
 mod extras;
 mod fields;
 mod kinds;
@@ -22,6 +24,7 @@ mod table;
 
 pub(crate) use call::{Answer, Call, Remote, Reply};
 pub(crate) use error::{ApiError, chain};
+pub(crate) use events::FOLLOWERS_MAX;
 pub(crate) use extras::count;
 pub(crate) use kinds::DEFAULT_ADMIN;
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::state::State;
 use hesper_model::entity::Kind;
+use hesper_observe::events::{Kind as EventKind, Outcome};
 use http::Method;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -117,6 +118,11 @@ fn answer(output: Output) -> Value {
         Output::Page(kind) => page(reference(&schema_name(kind, ""))),
         Output::Created(kind) => envelope(reference(&schema_name(kind, "Created"))),
         Output::PageOf(name) => page(reference(name)),
+        Output::Events => {
+            let mut answer = envelope(json!({ "type": "array", "items": reference("Event") }));
+            answer["content"]["application/x-ndjson"] = json!({ "schema": reference("Event") });
+            answer
+        }
         Output::Schema(name) => envelope(reference(name)),
         Output::Empty => envelope(json!({ "type": "object" })),
         Output::Plain(content_type) => {
@@ -163,6 +169,7 @@ fn schemas() -> Value {
         .insert("Summary".into(), json!({ "type": "object", "additionalProperties": { "type": "integer" } }));
     schemas.insert("RoleAttribute".into(), text.clone());
     schemas.insert("Version".into(), object(json!({ "version": text, "trustDomain": text })));
+    schemas.insert("Event".into(), event_schema());
     schemas.insert("CaStatus".into(), ca_status_schema());
     let step = json!({ "type": "string", "enum": ["start", "issue", "finish", "rollback"] });
     schemas.insert("CaStep".into(), object(json!({ "step": step, "force": { "type": "boolean" } })));
@@ -182,6 +189,20 @@ fn schemas() -> Value {
     let pagination = object(json!({ "limit": {}, "offset": number, "totalCount": number }));
     schemas.insert("PageMeta".into(), object(json!({ "filter": text, "pagination": pagination })));
     Value::Object(schemas)
+}
+
+fn event_schema() -> Value {
+    let (text, unknown) = (json!({ "type": "string" }), json!({ "type": ["string", "null"] }));
+    let kinds: Vec<_> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
+    let outcomes: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+    let doc =
+        "What is denied always has `identity`, `service` and `rule`; what is not known of them is null.";
+    json!({ "type": "object", "description": doc, "required": ["timestamp", "namespace", "event", "outcome", "sequence"], "properties": {
+        "sequence": { "type": "integer" }, "timestamp": Shape::Time.schema(), "namespace": text,
+        "event": { "type": "string", "enum": kinds }, "outcome": { "type": "string", "enum": outcomes }, "actor": text,
+        "identity": unknown, "identityId": unknown, "service": unknown, "serviceId": unknown, "rule": text,
+        "traceId": text, "spanId": text,
+    } })
 }
 
 fn ca_status_schema() -> Value {

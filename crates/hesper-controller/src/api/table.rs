@@ -3,7 +3,7 @@
 use super::{
     ca,
     call::{Call, Reply},
-    entities, extras,
+    entities, events, extras,
     kinds::{Managed, with_kind},
     openapi, sublists,
 };
@@ -58,6 +58,8 @@ pub(crate) enum Output {
     Schema(&'static str),
     /// Nothing but the empty envelope.
     Empty,
+    /// The last events in the envelope, or a stream of them.
+    Events,
     /// A body of this content type, without the envelope.
     Plain(&'static str),
 }
@@ -111,6 +113,26 @@ const PAGING_ADVICE: &[Parameter] = &[
     PAGING[0],
     PAGING[1],
     PAGING[2],
+];
+
+const EVENTS: &[Parameter] = &[
+    ("event", "Only these: a name such as `dial`, or a namespace such as `circuit`; repeatable."),
+    ("outcome", "Only these: `success`, `denied` or `failure`; repeatable."),
+    ("identity", "Only events about this identity or done by it: id or name."),
+    ("service", "Only events about this service: id or name."),
+    ("since", "Only events after the one of this `sequence`."),
+    (
+        "start",
+        "The `start` that the sequence is of: in another start of the controller there is none before it.",
+    ),
+    ("within", "Only events of the last so many seconds."),
+    ("limit", "Events of one answer, 1 to 4096, the last ones. Default 500."),
+    (
+        "follow",
+        "`true`: a stream of those that happen from now on, or after `since`, a JSON object a line. Lines without an `event`, blank ones \
+         and those that only tell the `sequence` that was reached, come every 10 s. `missed` tells that `count` events could not be kept \
+         for this reader. It ends after nine minutes, and with the session: come again with `since` and `start`.",
+    ),
 ];
 
 /// The whole table.
@@ -275,6 +297,14 @@ fn management(routes: &mut Vec<Route>) {
             ca::withdraw,
         )
     });
+    let last = Route::get(
+        at("/events"),
+        "list",
+        "What happened last: who was let do what and who was not, and what became of the network",
+        Output::Events,
+        events::list,
+    );
+    routes.push(Route { parameters: EVENTS, ..last });
     routes.push(Route::get(
         at("/summary"),
         "detail",

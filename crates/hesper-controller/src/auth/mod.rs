@@ -29,12 +29,15 @@ use time::OffsetDateTime;
 pub(crate) struct Auth {
     throttle: std::sync::Mutex<throttle::Throttle>,
     hashing: tokio::sync::Semaphore,
+    /// Wakes whoever depends on a session whenever one is ended by hand.
+    pub(crate) logouts: tokio::sync::watch::Sender<u64>,
 }
 
 impl Auth {
     /// Nobody has tried anything yet.
     pub(crate) fn new() -> Self {
-        Self { throttle: Default::default(), hashing: tokio::sync::Semaphore::new(password::HASHES_AT_ONCE) }
+        let hashing = tokio::sync::Semaphore::new(password::HASHES_AT_ONCE);
+        Self { throttle: Default::default(), hashing, logouts: tokio::sync::watch::Sender::new(0) }
     }
 }
 
@@ -74,7 +77,10 @@ pub(crate) async fn admin(state: &State, token: Option<&str>) -> Result<Admin, A
 const MANAGEMENT: &str = "/edge/management/v1";
 
 /// The identity as an administrator.
-fn administrator(state: &State, id: &IdentityId) -> Result<Admin, ApiError> {
+///
+/// # Errors
+/// 401 when it was deleted, 403 when it is none (any more).
+pub(crate) fn administrator(state: &State, id: &IdentityId) -> Result<Admin, ApiError> {
     let model = state.model();
     let identity = model.identity(id).ok_or_else(|| ApiError::unauthorized("your identity was deleted"))?;
     may_manage(identity)?;

@@ -107,7 +107,9 @@ pub(crate) async fn find(
 pub(crate) async fn close(state: &State, token: &str) -> Result<(), WriteError> {
     let mut changes = Changes::default();
     changes.delete_record(key(token));
-    state.commit(changes).await.map(drop)
+    state.commit(changes).await?;
+    state.auth.logouts.send_modify(|n| *n += 1);
+    Ok(())
 }
 
 /// Removes sessions that have ended.

@@ -14,7 +14,7 @@ pub(crate) use changes::{Changes, Expect};
 pub(crate) use follow::FollowError;
 pub(crate) use records::{CA_ROTATION, CERTIFICATE, ROUTER_SECRET, Records, RouterSecret, Versioned};
 
-use crate::{auth::Auth, ca::Cas, control::Control, metrics::Metrics, trace};
+use crate::{api::FOLLOWERS_MAX, auth::Auth, ca::Cas, control::Control, metrics::Metrics, trace};
 use arc_swap::ArcSwap;
 use changes::key;
 use hesper_observe::events::{Event, Events};
@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) control: Control,
     /// Logins: throttle and hashing slots.
     pub(crate) auth: Auth,
+    /// Places for those who follow the events.
+    pub(crate) followers: Arc<tokio::sync::Semaphore>,
     /// Held by the management API from reading the model to committing what it planned on it.
     pub(crate) planning: tokio::sync::Mutex<()>,
     /// Revision of what the management API wrote last. Nodes that come and go do not move it.
@@ -118,6 +120,7 @@ impl State {
             metrics,
             control: Control::with(loaded.tokens, loaded.revoked),
             auth: Auth::new(),
+            followers: Arc::new(tokio::sync::Semaphore::new(FOLLOWERS_MAX)),
             planning: tokio::sync::Mutex::new(()),
             managed: AtomicU64::new(loaded.revision),
             verifier,

@@ -2,6 +2,7 @@
 
 mod crud;
 mod enroll;
+mod events;
 mod guard;
 mod limits;
 mod lists;
