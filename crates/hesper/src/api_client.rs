@@ -1,12 +1,18 @@
 //! The management API over HTTPS: trust, session token, deadlines, and refusals as text.
 //!
-//! Here: the requests of a client. [`session`]: one that is logged in. [`mod@refusal`] and [`mod@unreachable`]: what went wrong, in words.
+//! Here: the requests of a client. [`session`]: one that is logged in. [`stream`]: an answer that goes on. [`mod@refusal`] and
+//! [`mod@unreachable`]: what went wrong, in words.
 
 mod refusal;
 mod session;
+mod stream;
 mod unreachable;
 
-pub(crate) use self::{refusal::Action, session::Session};
+pub(crate) use self::{
+    refusal::Action,
+    session::Session,
+    stream::{Lines, NoStream},
+};
 
 use self::refusal::{code_of, refusal};
 use crate::config_store::ConfigStore;

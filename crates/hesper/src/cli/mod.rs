@@ -12,6 +12,7 @@ mod delete;
 mod edge_router;
 mod enroll;
 mod enrollment;
+mod events;
 pub(crate) mod flags;
 mod identity;
 mod list;
@@ -160,6 +161,8 @@ pub(crate) enum EdgeVerb {
         #[command(subcommand)]
         side: advisor::AdvisorCommand,
     },
+    /// Show who was let do what and who was not, and what became of the network; follow it with -f
+    Events(Box<events::EventsArgs>),
     /// Check, compare, apply and export policy files: policy as code
     Policy {
         /// What to do
@@ -268,6 +271,7 @@ impl EdgeVerb {
             Self::Revoke { kind } => kind.run().await,
             Self::Enroll(args) => args.run().await,
             Self::PolicyAdvisor { side } => side.run().await,
+            Self::Events(args) => args.run().await,
             Self::Policy { command } => command.run().await,
             Self::Version => Ok(output::line(format_args!("hesper {}", env!("CARGO_PKG_VERSION")))?),
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod draft;
 pub(crate) mod enrollment;
+pub(crate) mod events;
 pub(crate) mod kinds;
 pub(crate) mod manifest;
 pub(crate) mod requests;
