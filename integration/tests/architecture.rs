@@ -50,6 +50,7 @@ const SAME_LAYER: &[(&str, &str, &str)] = &[
     ("hesper-kubernetes", "hesper-telemetry", "its processor is one of a pipeline like the others"),
     ("hesper-overlay", "hesper-pki", "peers prove their identity in the QUIC handshake"),
     ("hesper-overlay", "hesper-proto", "the messages of attach and streams"),
+    ("hesper-overlay", "hesper-trace", "a dial that is turned away at the door is part of its trace, too"),
     (
         "hesper-prometheus",
         "hesper-collector-config",

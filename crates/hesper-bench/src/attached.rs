@@ -102,7 +102,7 @@ impl AttachedNode {
 
     /// Presents a pass and waits until the pair is open.
     pub(crate) async fn present(&mut self, pass: String) -> Result<()> {
-        let present = from_node::Message::Pass(PresentPass { request_id: 1, pass });
+        let present = from_node::Message::Pass(PresentPass { request_id: 1, pass, ..PresentPass::default() });
         write_message(&mut self.send, &FromNode { message: Some(present) }).await?;
         loop {
             let heard =

@@ -57,6 +57,16 @@ impl ControllerUrl {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The host; IPv6 in brackets.
+    pub fn host(&self) -> String {
+        self.host.to_string()
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     fn server_name(&self) -> Result<ServerName<'static>, ConnectError> {
         match &self.host {
             Host::Domain(name) => {

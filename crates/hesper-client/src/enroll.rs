@@ -16,6 +16,7 @@ use hesper_pki::{
     tls,
     token::{self, EnrollmentClaims, EnrollmentMethod, TokenError},
 };
+use hesper_trace::TraceContext;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
+use tracing::Instrument;
 
 /// Where to redeem a token.
 pub const ENROLL_PATH: &str = "/edge/client/v1/enroll";
@@ -311,10 +313,30 @@ async fn post(
     stream: TlsStream<TcpStream>,
     body: String,
 ) -> Result<Answer, EnrollError> {
-    let exchange = timeout(ANSWER_TIMEOUT, exchange(url, stream, body)).await;
-    let (status, date, body) = exchange
-        .unwrap_or(Err(LostAnswer::Timeout))
-        .map_err(|source| EnrollError::LostAnswer { url: url.to_string(), source })?;
+    let span = hesper_trace::entry(None, || {
+        tracing::info_span!(
+            "POST",
+            otel.kind = "client",
+            "http.request.method" = "POST",
+            "url.template" = ENROLL_PATH,
+            "server.address" = url.host(),
+            "server.port" = url.port(),
+        )
+    });
+    let exchange = timeout(ANSWER_TIMEOUT, exchange(url, stream, body)).instrument(span.clone()).await;
+    let exchange = exchange.unwrap_or(Err(LostAnswer::Timeout));
+    match &exchange {
+        Ok((status, ..)) => {
+            hesper_trace::set(&span, "http.response.status_code", i64::from(status.as_u16()));
+            if !status.is_success() {
+                hesper_trace::fail(&span, status);
+            }
+        }
+        Err(lost) => hesper_trace::fail(&span, lost),
+    }
+    drop(span);
+    let (status, date, body) =
+        exchange.map_err(|source| EnrollError::LostAnswer { url: url.to_string(), source })?;
     let envelope: Option<Envelope> = serde_json::from_slice(&body).ok();
     match envelope {
         Some(Envelope { data: Some(answer), .. }) if status.is_success() => Ok(answer),
@@ -340,12 +362,15 @@ async fn exchange(
     body: String,
 ) -> Result<(StatusCode, Option<OffsetDateTime>, Bytes), LostAnswer> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(ENROLL_PATH)
+    let mut request = Request::post(ENROLL_PATH)
         .header(header::HOST, url.authority())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
         .body(Full::new(Bytes::from(body)))
         .map_err(|e| LostAnswer::Body(e.into()))?;
+    if let Some(trace) = TraceContext::current() {
+        trace.write(request.headers_mut());
+    }
     let answer = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status();

@@ -8,6 +8,7 @@
 //! - [`clock`], [`diagnosis`]: what time the controller has, and why certificates are refused: a clock, an absence, a rotation.
 //! - [`backoff`]: waiting times between attempts, jittered so that a thousand nodes do not come back in step.
 //! - [`connect`]: TCP and TLS to one controller with a deadline, and errors that name the address and the step.
+//! - [`rpc`]: calls as spans, and the trace that goes along.
 //!
 //! Every wait on the network has a deadline, and every answer a size limit.
 
@@ -19,3 +20,4 @@ pub mod diagnosis;
 pub mod enroll;
 pub mod keeper;
 pub mod renewal;
+pub mod rpc;

@@ -1,6 +1,11 @@
 //! Certificate renewal: the same key, a new certificate, without a restart: at half-life with jitter, and when another CA issues.
 
-use crate::{backoff::Backoff, channel::ControlChannel, keeper::Keeper};
+use crate::{
+    backoff::Backoff,
+    channel::ControlChannel,
+    keeper::Keeper,
+    rpc::{self, Rpc},
+};
 use hesper_pki::{
     credentials::{Credentials, CredentialsError, is_late},
     csr::{self, CsrError},
@@ -14,6 +19,8 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tonic::{Request, Status};
 
+const RENEW_NODE: Rpc = Rpc::node("Renew").begins();
+const RENEW_ROUTER: Rpc = Rpc::router("Renew").begins();
 /// Deadline of one renewal call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and last ceiling of the waits between failed attempts.
@@ -74,8 +81,14 @@ async fn call(role: RenewAs, control: &ControlChannel, csr_der: Vec<u8>) -> Resu
     request.set_timeout(CALL_TIMEOUT);
     let call = async {
         match role {
-            RenewAs::Node => NodeControlClient::new(control.channel()).renew(request).await,
-            RenewAs::Router => RouterControlClient::new(control.channel()).renew(request).await,
+            RenewAs::Node => {
+                let mut client = NodeControlClient::new(control.channel());
+                rpc::call(RENEW_NODE, request, |r| async move { client.renew(r).await }).await
+            }
+            RenewAs::Router => {
+                let mut client = RouterControlClient::new(control.channel());
+                rpc::call(RENEW_ROUTER, request, |r| async move { client.renew(r).await }).await
+            }
         }
     };
     match tokio::time::timeout(CALL_TIMEOUT, call).await {

@@ -21,6 +21,7 @@ use conversation::{Answered, Talk, hear, read_all, say};
 use hesper_model::id::Tag;
 use hesper_pki::tls;
 use hesper_proto::overlay::{AttachHello, from_node, from_router};
+use hesper_trace::TraceContext;
 use pulse::Pulse;
 use quinn::{ConnectionId, RecvStream};
 use rand::Rng;
@@ -81,6 +82,8 @@ pub(crate) struct PeerAttached(pub(crate) bool);
 pub(crate) struct Present {
     pub(crate) pass: Pass,
     pub(crate) answer: Answer,
+    /// The trace of whoever waits for the answer.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Who wants to know what the router says to a pass.
@@ -326,7 +329,7 @@ impl Task {
     ) -> Result<std::convert::Infallible, AttachError> {
         let passes = self.node.passes().of_router(&target.router_id);
         for pass in passes {
-            talk.present(Present { pass, answer: Answer::Reopen }).await?;
+            talk.present(Present { pass, answer: Answer::Reopen, trace: None }).await?;
         }
         let (heard_tx, mut heard) = mpsc::channel(16);
         let reader = tokio::spawn(read_all(recv, heard_tx));

@@ -8,6 +8,7 @@ use crate::{
     roster::{Health, Roster},
 };
 use hesper_model::id::Tag;
+use hesper_trace::TraceContext;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -98,6 +99,12 @@ impl Inner {
         router_ids.into_iter().filter_map(|id| attachments.slots.get(id).copied()).collect()
     }
 
+    fn router_id(&self, slot: Slot) -> String {
+        let attachments = lock(&self.attachments);
+        let mut slots = attachments.slots.iter();
+        slots.find(|(_, s)| **s == slot).map(|(id, _)| id.clone()).unwrap_or_default()
+    }
+
     /// Begins and ends attachments as the roster says; returns when to look again.
     fn attend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
@@ -135,13 +142,15 @@ impl Inner {
 
     fn show(&self, pass: &Pass) -> mpsc::Receiver<(Slot, PassAnswer)> {
         self.passes().insert(unix_now(), pass.clone());
+        let trace = TraceContext::current();
         let attachments = lock(&self.attachments);
         let routers = pass.routers();
         let (answer, answers) = mpsc::channel(routers.len().max(1));
         let running = routers.into_iter().filter_map(|id| attachments.running.get(id));
         for a in running.filter(|a| matches!(*a.status.borrow(), Status::Attached(_))) {
             // No room: as if it had not answered.
-            let _ = a.orders.try_send(Present { pass: pass.clone(), answer: Answer::To(answer.clone()) });
+            let answer = Answer::To(answer.clone());
+            let _ = a.orders.try_send(Present { pass: pass.clone(), answer, trace: trace.clone() });
         }
         answers
     }
@@ -152,7 +161,7 @@ impl Inner {
         let Some((id, a)) = attachments.running.iter().find(|(_, a)| a.slot == slot) else { return };
         let passes = self.passes().of_router(id);
         if let Some(pass) = passes.into_iter().find(|p| p.peer == peer) {
-            let _ = a.orders.try_send(Present { pass, answer: Answer::Note });
+            let _ = a.orders.try_send(Present { pass, answer: Answer::Note, trace: None });
         }
     }
 }
@@ -206,11 +215,11 @@ impl Node {
     }
 
     /// Shows a pass to all routers that it names and waits until the first of them has opened the pair with the peer there; the best of those
-    /// that have by then is used. It is shown again at every later attachment, until [`Self::forget_pass`].
+    /// that have by then is used, and its id returned. It is shown again at every later attachment, until [`Self::forget_pass`].
     ///
     /// # Errors
     /// See [`PassError`]; the most hopeful one of all routers'.
-    pub async fn present(&self, pass: Pass) -> Result<(), PassError> {
+    pub async fn present(&self, pass: Pass) -> Result<String, PassError> {
         let mut answers = self.inner.show(&pass);
         let until = tokio::time::Instant::now() + PASS_DEADLINE;
         let mut worst = PassError::NotAttached;
@@ -230,8 +239,9 @@ impl Node {
                 let mut order = self.inner.slots(pass.routers());
                 // Stable: within both kinds the pass's order.
                 order.sort_by_key(|slot| !open.contains(slot));
+                let best = order.first().map(|slot| self.inner.router_id(*slot)).unwrap_or_default();
                 self.inner.socket.update(|t| t.suggest(pass.peer, order));
-                return Ok(());
+                return Ok(best);
             }
         }
         Err(worst)

@@ -76,7 +76,7 @@ impl Pair {
                 terminator_id: T.into(),
                 grant,
                 app_data,
-                datagrams: false,
+                ..DialHeader::default()
             },
             jti,
         )
@@ -156,11 +156,10 @@ async fn many_streams_share_one_connection_and_do_not_mix() {
             let (grant, jti) = pair.world.grant(&pair.a, &pair.b, T, 300);
             (
                 DialHeader {
-                    datagrams: false,
                     service_id: "svc".into(),
                     terminator_id: T.into(),
                     grant,
-                    app_data: String::new(),
+                    ..DialHeader::default()
                 },
                 jti,
             )
@@ -344,13 +343,8 @@ async fn a_stream_ends_when_its_grant_lapses_unless_renewed() {
     let (tx, mut arrivals) = mpsc::channel(4);
     pair.b.node.bind(TerminatorId::new("t2"), ServiceId::new("svc"), tx);
     let (grant, _) = pair.world.grant(&pair.a, &pair.b, "t2", 3);
-    let header = DialHeader {
-        service_id: "svc".into(),
-        terminator_id: "t2".into(),
-        grant,
-        app_data: String::new(),
-        datagrams: false,
-    };
+    let header =
+        DialHeader { service_id: "svc".into(), terminator_id: "t2".into(), grant, ..DialHeader::default() };
     let accept = async { arrivals.recv().await.unwrap().accept().await.unwrap() };
     let (kept, mut kept_b) = tokio::join!(peer.open(header, Box::new(()), LONG), accept);
     let mut kept = kept.unwrap();

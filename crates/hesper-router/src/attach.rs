@@ -4,10 +4,12 @@
 //! A node that sends more than it needs is read more slowly; one that does not read is closed.
 
 use crate::{
+    link::Handed,
     metrics::AttachOutcome,
     rate::Rate,
     sessions::{AdmitError, Opened, Sessions, now_unix},
     table::Place,
+    trace::Admit,
 };
 use hesper_overlay::{
     frame::{FrameError, read_message, write_message},
@@ -205,12 +207,13 @@ impl Session<'_> {
 
     fn present(&self, pass: &PresentPass) -> Option<PassResult> {
         let request_id = pass.request_id;
-        let begun = Instant::now();
+        let (begun, admit) = (Instant::now(), Admit::begin(pass, self.sessions.plane()));
         let opened = self.sessions.open(&pass.pass, &self.claims, now_unix());
         self.sessions.metrics().pass(opened.is_ok(), begun.elapsed());
         match opened {
-            Ok(opened) => self.opened(request_id, opened),
+            Ok(opened) => self.opened(request_id, opened, admit),
             Err(error) => {
+                admit.refused(&error);
                 tracing::info!(identity = %self.claims.sub, %error, "a pass opens nothing");
                 Some(PassResult { request_id, error: error.to_string(), peer_attached: false })
             }
@@ -219,10 +222,15 @@ impl Session<'_> {
 
     /// Hands the pass over, where it leads over links. If only other routers can say whether the peer is attached, they are waited
     /// for beside everything else: pings are answered meanwhile.
-    fn opened(&self, request_id: u64, opened: Opened) -> Option<PassResult> {
+    fn opened(&self, request_id: u64, opened: Opened, admit: Admit) -> Option<PassResult> {
         let links = self.sessions.links();
-        let asked = opened.handed.map(|handed| links.hand_over(&opened.over, &handed)).unwrap_or_default();
-        let result = move |peer_attached| PassResult { request_id, error: String::new(), peer_attached };
+        let handed = opened.handed.map(|handed| Handed { trace: admit.trace_context(), ..handed });
+        let asked = handed.map(|handed| links.hand_over(&opened.over, &handed)).unwrap_or_default();
+        let here = opened.here;
+        let result = move |peer_attached| {
+            admit.opened(here, peer_attached);
+            PassResult { request_id, error: String::new(), peer_attached }
+        };
         if opened.here || asked.is_empty() {
             return Some(result(opened.here));
         }

@@ -15,6 +15,7 @@
 //!   `admission` checks session tokens and passes, `revoked` knows what was taken back.
 //! - `links`: whom links are kept with, and when one is down; `link` is the conversation, and connects.
 //! - `control`: the controller's word, kept in `standing` for a start without it; `outage` says what holds meanwhile.
+//! - `trace`: a pass that is shown belongs to the trace of its dial.
 //! - `sessions`: what these share, which of them have fallen into `silence`, and which are in `doubt` since their identity came
 //!   anew; `plane` is the part of it that forwarding reads.
 //! - `run` starts and stops it all; `home` is the directory with the router's identity.
@@ -47,6 +48,7 @@ mod socket;
 mod split;
 mod standing;
 mod table;
+mod trace;
 
 pub use home::{EnrolledRouter, RouterEnrollError, RouterHome, enroll};
 pub use quota::{InvalidRate, SessionRate};

@@ -14,6 +14,7 @@ use crate::{
     rate::Rate,
     sessions::{Sessions, now_unix},
     table::{Place, RouterIx},
+    trace::{self, Admit},
 };
 pub(crate) use accept::Accepted;
 use hesper_model::id::{EdgeRouterId, Tag};
@@ -25,6 +26,7 @@ use hesper_pki::{credentials::PeerIdentity, spiffe::SpiffeRole};
 use hesper_proto::overlay::{
     LinkHello, LinkMessage, PassResult, Ping, Pong, PresentPass, link_message::Message,
 };
+use hesper_trace::TraceContext;
 pub(crate) use keep::Linker;
 use quinn::{ConnectError, Connection, ConnectionError, RecvStream, SendStream};
 pub(crate) use registry::Links;
@@ -61,6 +63,8 @@ const MESSAGES: (f64, f64) = (10_000.0, 5_000.0);
 pub(crate) struct Handed {
     pub(crate) token: Arc<str>,
     pub(crate) binder: Tag,
+    /// The trace in which it is, if somebody waits for the answer.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// A pass and who waits for the answer: is the binder attached there?
@@ -254,12 +258,16 @@ impl Link<'_> {
 
     fn take(&self, pass: &PresentPass) -> PassResult {
         let request_id = pass.request_id;
-        let begun = Instant::now();
+        let (begun, admit) = (Instant::now(), Admit::begin(pass, self.sessions.plane()));
         let opened = self.sessions.open_handed(&pass.pass, self.id, self.ix, now_unix());
         self.sessions.metrics().pass(opened.is_ok(), begun.elapsed());
         match opened {
-            Ok(peer_attached) => PassResult { request_id, error: String::new(), peer_attached },
+            Ok(peer_attached) => {
+                admit.opened(peer_attached, peer_attached);
+                PassResult { request_id, error: String::new(), peer_attached }
+            }
             Err(error) => {
+                admit.refused(&error);
                 tracing::info!(router = %self.id, %error, "a pass that was handed over opens nothing");
                 PassResult { request_id, error: error.to_string(), peer_attached: false }
             }
@@ -284,7 +292,8 @@ impl Link<'_> {
     /// What lives from earlier first, then what comes.
     async fn hand_over(&self, mut orders: mpsc::Receiver<Order>) -> Result<(), LinkError> {
         let earlier = self.sessions.plane().table().to_hand_over(self.ix);
-        let earlier = earlier.into_iter().map(|(token, binder)| (Handed { token, binder }, None));
+        let earlier =
+            earlier.into_iter().map(|(token, binder)| (Handed { token, binder, trace: None }, None));
         for (request_id, order) in (0..).zip(earlier) {
             self.hand(request_id, order).await?;
         }
@@ -301,7 +310,9 @@ impl Link<'_> {
         self.window.acquire().await.map_err(|_| LinkError::Silent)?.forget();
         let pending = Pending { since: Instant::now(), binder: pass.binder, answer };
         self.pending().insert(request_id, pending);
-        let pass = Message::Pass(PresentPass { request_id, pass: pass.token.to_string() });
+        let (traceparent, tracestate) = trace::values(pass.trace.as_ref());
+        let pass = PresentPass { request_id, pass: pass.token.to_string(), traceparent, tracestate };
+        let pass = Message::Pass(pass);
         self.outbox.send(LinkMessage { message: Some(pass) }).await.map_err(|_| LinkError::Slow)
     }
 

@@ -7,7 +7,9 @@ use crate::{
     inner::{Inner, Session, call, unix_now},
     renew::{pass, publish, renewal},
     status::Failure,
+    trace,
 };
+use hesper_client::rpc::Rpc;
 use hesper_overlay::{
     admission::code,
     early::EarlyTcp,
@@ -21,10 +23,14 @@ use hesper_proto::{
 };
 use rand::Rng;
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{Instrument, Span};
 
 /// How long a dial waits for a controller that is not connected, before it says so.
 const CONTROLLER_PATIENCE: Duration = Duration::from_secs(3);
@@ -51,6 +57,9 @@ pub(crate) struct Dial<'a> {
     avoid: Vec<String>,
     /// What is being waited for, should the deadline pass.
     stage: Mutex<String>,
+    span: Span,
+    /// The controller was asked for a grant.
+    asked: AtomicBool,
 }
 
 /// How one way failed.
@@ -93,7 +102,8 @@ impl<'a> Dial<'a> {
     pub(crate) fn new(inner: &'a Arc<Inner>, key: Key, options: &'a DialOptions) -> Self {
         let stage = Mutex::new("the controller".into());
         let until = Instant::now() + options.timeout;
-        Self { inner, key, options, datagrams: false, until, avoid: Vec::new(), stage }
+        let (avoid, span, asked) = (Vec::new(), Span::none(), AtomicBool::new(false));
+        Self { inner, key, options, datagrams: false, until, avoid, stage, span, asked }
     }
 
     /// For a flow of datagrams.
@@ -107,6 +117,14 @@ impl<'a> Dial<'a> {
 
     /// For a TCP client whose first bytes may go along.
     pub(crate) async fn run_early(mut self, client: Option<&mut EarlyTcp>) -> Result<Stream, DialError> {
+        self.span = trace::dial(&self.key, self.datagrams);
+        let span = self.span.clone();
+        let result = self.in_time(client).instrument(span).await;
+        trace::dialed(&self.span, &result, !self.asked.load(Relaxed));
+        result
+    }
+
+    async fn in_time(&mut self, client: Option<&mut EarlyTcp>) -> Result<Stream, DialError> {
         let mut last = None;
         let closing = self.inner.closing.clone();
         let until = self.until;
@@ -172,6 +190,7 @@ impl<'a> Dial<'a> {
                 }
                 Err(failure) => return Err(failure.into_dial()),
             };
+            trace::way(&self.span, &lease, attempt);
             let failed = match self.open(&lease, client.as_deref_mut()).await {
                 Ok(stream) => return Ok(stream),
                 Err(failed) => failed,
@@ -279,6 +298,13 @@ impl<'a> Dial<'a> {
 
     /// Rare, and much larger than the rest of a dial: kept apart, so that not every connection of a tunneler has the room for it.
     async fn ask(&self, drawn: &str) -> Result<(Session, DialResponse), Failure> {
+        self.asked.store(true, Relaxed);
+        let span = trace::stage(&self.span, || tracing::info_span!("grant"));
+        let asked = self.granted(drawn).instrument(span.clone()).await;
+        asked.inspect_err(|failure| hesper_trace::fail(&span, failure.message()))
+    }
+
+    async fn granted(&self, drawn: &str) -> Result<(Session, DialResponse), Failure> {
         let session = self.session().await?;
         self.stage("the controller's grant");
         let request = DialRequest {
@@ -290,7 +316,8 @@ impl<'a> Dial<'a> {
             sticky_terminator_id: self.inner.leases.last_terminator(&self.key),
         };
         let mut client = self.inner.client();
-        let response: DialResponse = call(&session, request, |r| async move { client.dial(r).await }).await?;
+        let dial = |request| async move { client.dial(request).await };
+        let response: DialResponse = call(Rpc::node("Dial"), &session, request, dial).await?;
         self.inner.leases.chose(&self.key, &response.terminator_id);
         Ok((session, response))
     }
@@ -339,12 +366,16 @@ impl<'a> Dial<'a> {
         let peer = self.connect(lease).await?;
         self.stage("the answer of the hosting program");
         let tokens = lease.tokens();
+        let span = trace::stage(&self.span, || tracing::info_span!("accept"));
+        let (traceparent, tracestate) = trace::values(&span);
         let header = DialHeader {
             datagrams: self.datagrams,
             service_id: lease.service_id.clone(),
             terminator_id: lease.terminator_id.clone(),
             grant: tokens.response.grant.clone(),
             app_data: self.options.app_data.clone(),
+            traceparent,
+            tracestate,
         };
         let stands_for = Box::new(lease.clone());
         let begun = Instant::now();
@@ -354,6 +385,7 @@ impl<'a> Dial<'a> {
         };
         self.stepped(DialStep::Accept, begun, &opened);
         let stream = opened.map_err(|error| {
+            hesper_trace::fail(&span, &error);
             let failed = self.failed(lease, error);
             if client.is_some_and(|c| c.sent() > 0) { failed.for_good() } else { failed }
         })?;
@@ -368,30 +400,40 @@ impl<'a> Dial<'a> {
     async fn connect(&self, lease: &Arc<Lease>) -> Result<Peer, Failed> {
         if !lease.presented.load(Relaxed) {
             self.stage("a router to take the pass");
+            let span = trace::stage(&self.span, || tracing::info_span!("pass"));
             let begun = Instant::now();
-            let presented = self.present(lease).await;
+            let presented = self.present(lease).instrument(span.clone()).await;
             self.stepped(DialStep::Pass, begun, &presented);
+            trace::presented(&span, lease, presented.as_ref().map_err(|failed| &failed.error));
             presented?;
             lease.presented.store(true, Relaxed);
         }
         self.stage(format!("the connection to hosting identity {}", lease.binder_id));
+        let span = trace::stage(
+            &self.span,
+            || tracing::info_span!("connect", "hesper.binder.id" = %lease.binder_id),
+        );
         let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
         let begun = Instant::now();
-        let connected = timeout(connect_patience(self.left()), connecting).await;
+        let connected = timeout(connect_patience(self.left()), connecting).instrument(span.clone()).await;
         let connected = connected.unwrap_or(Err(OpenError::Timeout("the connection")));
         self.stepped(DialStep::Connect, begun, &connected);
-        connected.map_err(|e| self.failed(lease, e))
+        connected.map_err(|error| {
+            hesper_trace::fail(&span, &error);
+            self.failed(lease, error)
+        })
     }
 
     fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    async fn present(&self, lease: &Arc<Lease>) -> Result<(), Failed> {
+    /// Returns the id of the router that is used.
+    async fn present(&self, lease: &Arc<Lease>) -> Result<String, Failed> {
         let begun = Instant::now();
         loop {
             let error = match lease.node.present(pass(lease)).await {
-                Ok(()) => return Ok(()),
+                Ok(router) => return Ok(router),
                 Err(error) => error,
             };
             let waited = begun.elapsed() >= ATTACH_PATIENCE;

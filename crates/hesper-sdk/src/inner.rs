@@ -1,7 +1,15 @@
 //! What a context shares with its tasks.
 
-use crate::{ContextOptions, NodeView, grants::Leases, status::Failure};
-use hesper_client::{channel::ControlChannel, keeper::Keeper};
+use crate::{
+    ContextOptions, NodeView,
+    grants::Leases,
+    status::{self, Failure},
+};
+use hesper_client::{
+    channel::ControlChannel,
+    keeper::Keeper,
+    rpc::{self, Rpc},
+};
 use hesper_overlay::node::{AttachState, Node};
 use hesper_pki::credentials::SharedCredentials;
 use hesper_proto::{SESSION_METADATA, control::node_control_client::NodeControlClient};
@@ -169,6 +177,7 @@ impl Inner {
 
 /// Calls the controller for one session, with a deadline.
 pub(crate) async fn call<M, T, F>(
+    rpc: Rpc,
     session: &Session,
     message: M,
     ask: impl FnOnce(Request<M>) -> F,
@@ -180,8 +189,8 @@ where
     if let Ok(tag) = session.node.tag().to_string().parse() {
         request.metadata_mut().insert(SESSION_METADATA, tag);
     }
-    match timeout(CALL_DEADLINE, ask(request)).await {
-        Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(Failure::timeout()),
-    }
+    let in_time = |request| async move {
+        timeout(CALL_DEADLINE, ask(request)).await.unwrap_or_else(|_| Err(status::timeout()))
+    };
+    Ok(rpc::call(rpc, request, in_time).await?.into_inner())
 }

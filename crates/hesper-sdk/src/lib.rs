@@ -35,6 +35,7 @@ mod observe;
 mod options;
 mod renew;
 mod status;
+mod trace;
 mod view;
 
 pub use context::{Context, TcpDialed};
@@ -46,6 +47,7 @@ pub use hesper_overlay::{
     stream::{RecvHalf, SendHalf, Stream, StreamError},
 };
 pub use hesper_proto::control::{Service, ServiceHost};
+pub use hesper_trace::TraceContext;
 pub use listener::{Incoming, Listener, Terms, Updater};
 pub use observe::{DialStep, Observer};
 pub use options::{BindOptions, BindUpdate, ContextOptions, DialOptions, Precedence};

@@ -5,7 +5,7 @@ use crate::{
     inner::{Inner, Session, call},
     status::Failure,
 };
-use hesper_client::backoff::Backoff;
+use hesper_client::{backoff::Backoff, rpc::Rpc};
 use hesper_model::{
     config::{Protocol, otlp::SenderTerms},
     id::{ServiceId, TerminatorId},
@@ -15,6 +15,7 @@ use hesper_proto::control::{
     BindRequest, BindResponse, UnbindRequest, UnbindResponse, UpdateTerminatorRequest,
     UpdateTerminatorResponse,
 };
+use hesper_trace::TraceContext;
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -26,6 +27,9 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+const BIND: Rpc = Rpc::node("Bind").begins();
+const UPDATE: Rpc = Rpc::node("UpdateTerminator").begins();
+const UNBIND: Rpc = Rpc::node("Unbind").begins();
 /// Dials that may wait for the program; more are told that it is busy.
 const BACKLOG: usize = 128;
 /// How long the first bind may take, the controller's return included.
@@ -120,7 +124,7 @@ impl Listener {
             arrival = self.arrivals.recv() => {
                 let arrival = arrival.ok_or(ListenerClosed)?;
                 let observer = self.ctx.inner.options.observer.clone();
-                Ok(Incoming { arrival, service: self.spec.service.clone(), came: Instant::now(), observer })
+                Ok(Incoming::new(arrival, &self.spec.service, observer))
             }
             () = self.spec.closing.cancelled() => Err(ListenerClosed),
         }
@@ -202,12 +206,27 @@ impl Updater {
             address,
         };
         let mut client = inner.client();
-        let updated = call(&session, request, |r| async move { client.update_terminator(r).await }).await;
+        let updated =
+            call(UPDATE, &session, request, |r| async move { client.update_terminator(r).await }).await;
         updated.map(|UpdateTerminatorResponse {}| ()).map_err(Failure::into_bind)
     }
 }
 
 impl Incoming {
+    fn new(arrival: Arrival, service: &str, observer: Option<Arc<dyn Observer>>) -> Self {
+        if !arrival.span.is_disabled() {
+            arrival.span.record("otel.name", format!("accept {service}"));
+            hesper_trace::set(&arrival.span, "hesper.service.name", service.to_owned());
+        }
+        Self { arrival, service: service.to_owned(), came: Instant::now(), observer }
+    }
+
+    /// The trace of the dial: what this program does for it belongs there. It is the span here, which ends with the word that
+    /// [`Self::into_stream`] or [`Self::refuse`] gives, or the dialer's where nothing is recorded here. None: the dialer traces nothing.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.arrival.trace_context()
+    }
+
     /// Id of the dialing identity, as its certificate proved it.
     pub fn dialer_id(&self) -> &str {
         self.arrival.dialer.as_str()
@@ -346,7 +365,7 @@ async fn bind_once(inner: &Inner, session: &Session, spec: &Spec) -> Result<Bind
         address: options.address,
     };
     let mut client = inner.client();
-    call(session, request, |r| async move { client.bind(r).await }).await
+    call(BIND, session, request, |r| async move { client.bind(r).await }).await
 }
 
 fn install(spec: &Spec, session: &Session, bound: BindResponse, arrivals: &mpsc::Sender<Arrival>) {
@@ -403,7 +422,7 @@ async fn unbind(inner: &Inner, spec: &Spec) {
     let Some((session, bound)) = bound.filter(|(s, _)| s.connected) else { return };
     let mut client = inner.client();
     let request = UnbindRequest { terminator_id: bound.terminator_id };
-    let unbound = call(&session, request, |r| async move { client.unbind(r).await });
+    let unbound = call(UNBIND, &session, request, |r| async move { client.unbind(r).await });
     match timeout(UNBIND_DEADLINE, unbound).await {
         Ok(Ok(UnbindResponse {})) => {}
         Ok(Err(failure)) => {

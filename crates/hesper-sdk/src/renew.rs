@@ -5,6 +5,7 @@ use crate::{
     idle,
     inner::{Inner, Session, call, unix_now},
 };
+use hesper_client::rpc::Rpc;
 use hesper_overlay::{node::Node, passes::Pass};
 use hesper_proto::{control::DialRequest, overlay::RenewGrant};
 use rand::Rng;
@@ -17,6 +18,8 @@ use std::{
 };
 use tokio::time::sleep;
 
+/// A grant is renewed as it is asked for.
+const RENEW: Rpc = Rpc::node("Dial").begins();
 /// How often leases are looked at for renewal.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,7 +155,7 @@ async fn renew(inner: &Inner, session: &Session, lease: &Arc<Lease>) {
         ..DialRequest::default()
     };
     let mut client = inner.client();
-    match call(session, request, |r| async move { client.dial(r).await }).await {
+    match call(RENEW, session, request, |r| async move { client.dial(r).await }).await {
         Ok(response) => {
             lease.renew(response, unix_now(), session.watch);
             publish(lease);

@@ -48,12 +48,12 @@ pub(crate) fn text(status: &Status) -> String {
     if text.is_empty() { format!("{:?}", status.code()) } else { text }
 }
 
-impl Failure {
-    /// Nobody answered in time.
-    pub(crate) fn timeout() -> Self {
-        Status::deadline_exceeded("no answer from the controller").into()
-    }
+/// Nobody answered in time.
+pub(crate) fn timeout() -> Status {
+    Status::deadline_exceeded("no answer from the controller")
+}
 
+impl Failure {
     /// The session is about to come; worth another try.
     pub(crate) fn no_session(&self) -> bool {
         self.refusal == NO_SESSION
@@ -143,7 +143,7 @@ mod tests {
         let failure = Failure::from(Status::unavailable("tcp connect error"));
         assert!(failure.unreachable);
         assert_eq!(failure.into_dial().kind(), DialErrorKind::Unavailable);
-        assert!(Failure::timeout().unreachable);
+        assert!(Failure::from(timeout()).unreachable);
         let denied = Failure::from(Status::unauthenticated("the certificate was revoked"));
         assert!(!denied.unreachable);
         assert_eq!(denied.into_dial().kind(), DialErrorKind::Denied);

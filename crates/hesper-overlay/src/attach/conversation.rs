@@ -55,7 +55,9 @@ impl Talk {
         self.next_request += 1;
         let Pass { peer, purpose, token, .. } = order.pass;
         self.pending.insert(request_id, Pending { peer, purpose, answer: order.answer });
-        let message = PresentPass { request_id, pass: token };
+        let (traceparent, tracestate) =
+            order.trace.map(|trace| (trace.traceparent(), trace.tracestate())).unwrap_or_default();
+        let message = PresentPass { request_id, pass: token, traceparent, tracestate };
         say(&mut self.send, from_node::Message::Pass(message)).await
     }
 

@@ -6,6 +6,7 @@ use hesper_model::{
     id::{IdentityId, ServiceId, TerminatorId},
 };
 use hesper_proto::overlay::DialResult;
+use hesper_trace::TraceContext;
 use quinn::{RecvStream, SendStream};
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -29,6 +30,10 @@ pub struct Arrival {
     pub terminator: TerminatorId,
     /// What the dialer tells the program, JSON; empty = nothing.
     pub app_data: String,
+    /// From its header to the program's word; none unless it is recorded.
+    pub span: tracing::Span,
+    /// The dialer's trace, as it came.
+    pub(super) trace: (String, String),
     pub(super) stream: Stream,
 }
 
@@ -38,17 +43,27 @@ impl Arrival {
         self.stream.is_datagrams()
     }
 
+    /// What is done for this dial is a part of this trace: of the span here if it is recorded, else of the dialer's. None: of no trace.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::of(&self.span).or_else(|| TraceContext::parse(&self.trace.0, &self.trace.1))
+    }
+
     /// Accepts the dial.
     ///
     /// # Errors
     /// The dialer is gone, or its grant has just ended.
     pub async fn accept(mut self) -> io::Result<Stream> {
-        answer(&mut self.stream, DialResult::default()).await?;
-        Ok(self.stream)
+        let answered = answer(&mut self.stream, DialResult::default()).await;
+        match &answered {
+            Ok(()) => hesper_trace::set(&self.span, "hesper.outcome", "accepted"),
+            Err(error) => hesper_trace::fail(&self.span, error),
+        }
+        answered.map(|()| self.stream)
     }
 
     /// Refuses it, with a reason for the dialer.
     pub async fn refuse(mut self, reason: &str) {
+        hesper_trace::set(&self.span, "hesper.outcome", "refused");
         let result = DialResult { code: code::REFUSED.into(), message: reason.into() };
         // A dialer that is gone needs no answer.
         if answer(&mut self.stream, result).await.is_ok() {

@@ -18,6 +18,7 @@ use crate::{
 use hesper_model::id::{ServiceId, TerminatorId};
 use hesper_pki::token::{GrantClaims, TokenError, Verifier};
 use hesper_proto::overlay::{DialHeader, RenewGrant, StreamHeader, control_frame::Frame, stream_header};
+use hesper_trace::TraceContext;
 use quinn::{Connection, RecvStream, SendStream};
 use std::{
     collections::VecDeque,
@@ -33,6 +34,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
+use tracing::Span;
 
 /// Open streams of one identity, over all its connections; each is a file descriptor of a hosting tunneler.
 const MAX_STREAMS_OF_IDENTITY: usize = MAX_STREAMS as usize;
@@ -217,8 +219,13 @@ impl Caller {
         self.make_room();
         let flow = dial.datagrams.then(|| self.datagrams.flow(send.id()));
         let mut stream = Stream::new(send, recv, self.dialer.id.clone(), Box::new(guard)).with_flow(flow);
+        let trace = (dial.traceparent, dial.tracestate);
+        let span = self.begun(&trace, (&service, &terminator));
         match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
             Ok((listener, claims)) => {
+                if !span.is_disabled() {
+                    hesper_trace::set(&span, "hesper.dialer.name", claims.dialer_name.clone());
+                }
                 let arrival = Arrival {
                     dialer: self.dialer.id.clone(),
                     dialer_name: claims.dialer_name.clone(),
@@ -226,6 +233,8 @@ impl Caller {
                     service,
                     terminator,
                     app_data: dial.app_data,
+                    span,
+                    trace,
                     stream,
                 };
                 if let Err(full) = listener.try_send(arrival) {
@@ -236,11 +245,13 @@ impl Caller {
                         }
                     };
                     let mut arrival = full.into_inner();
+                    denied(&arrival.span, code);
                     say_no(&mut arrival.stream, code, why).await;
                 }
             }
             Err(rejection) => {
                 node.counters.rejected_streams.fetch_add(1, Relaxed);
+                denied(&span, rejection.code());
                 let reason = crate::attach::chain(&rejection);
                 if let Some(so_far) = self.worth_a_line() {
                     tracing::warn!(dialer = %self.dialer.id, %service, %terminator, %reason, so_far, "dial rejected");
@@ -248,6 +259,20 @@ impl Caller {
                 say_no(&mut stream, rejection.code(), &reason).await;
             }
         }
+    }
+
+    /// The span of a dial that has come in, until the hosting program's word.
+    fn begun(&self, trace: &(String, String), target: (&ServiceId, &TerminatorId)) -> Span {
+        hesper_trace::entry(TraceContext::parse(&trace.0, &trace.1).as_ref(), || {
+            tracing::info_span!(
+                "accept",
+                otel.kind = "server",
+                otel.name = tracing::field::Empty,
+                "hesper.service.id" = %target.0,
+                "hesper.terminator.id" = %target.1,
+                "hesper.dialer.id" = %self.dialer.id,
+            )
+        })
     }
 
     /// Verifies outside the gate's lock. Who listens, and what the grant says.
@@ -294,6 +319,12 @@ impl Caller {
         let target = (&ServiceId::new(&renewal.service_id), &TerminatorId::new(&renewal.terminator_id));
         node.gate.renew(now, (self.id, &self.dialer), target, (claims, renewal.grant.clone()))
     }
+}
+
+/// It is not let through to the program.
+fn denied(span: &Span, code: &'static str) {
+    hesper_trace::set(span, "hesper.outcome", "denied");
+    hesper_trace::set(span, "error.type", code);
 }
 
 #[cfg(test)]

@@ -63,13 +63,8 @@ impl Duo {
     async fn stream(&mut self) -> (Peer, Stream, Stream) {
         let peer = self.peer().await;
         let (grant, _) = self.world.grant(&self.a, &self.b, T, 300);
-        let header = DialHeader {
-            service_id: "svc".into(),
-            terminator_id: T.into(),
-            grant,
-            app_data: String::new(),
-            datagrams: false,
-        };
+        let header =
+            DialHeader { service_id: "svc".into(), terminator_id: T.into(), grant, ..DialHeader::default() };
         let accept = async { self.arrivals.recv().await.unwrap().accept().await.unwrap() };
         let (dialed, accepted) = tokio::join!(peer.open(header, Box::new(()), LONG), accept);
         (peer, dialed.unwrap(), accepted)

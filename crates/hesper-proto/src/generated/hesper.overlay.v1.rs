@@ -30,6 +30,11 @@ pub struct PresentPass {
     /// The pass (JWT).
     #[prost(string, tag = "2")]
     pub pass: ::prost::alloc::string::String,
+    /// W3C Trace Context of the dial that it is for: what the router does is a part of that trace. Both may be empty; nonsense is ignored.
+    #[prost(string, tag = "3")]
+    pub traceparent: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ping {
@@ -172,6 +177,11 @@ pub struct DialHeader {
     /// QUIC datagrams, each preceded by the stream's id (RFC 9000, 16: variable-length integer).
     #[prost(bool, tag = "5")]
     pub datagrams: bool,
+    /// W3C Trace Context of the dial: what the hosting side does is a part of that trace. Both may be empty; nonsense is ignored.
+    #[prost(string, tag = "6")]
+    pub traceparent: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ControlHeader {}

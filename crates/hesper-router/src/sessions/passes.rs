@@ -44,7 +44,7 @@ impl Sessions {
         table.open(Pass { id, a, b, exp, ways, token: token.clone() })?;
         self.metrics().pairs.set(table.open_pairs() as i64);
         let here = direct && table.is_attached(b);
-        Ok(Opened { here, over, handed: token.map(|token| Handed { token, binder: b }) })
+        Ok(Opened { here, over, handed: token.map(|token| Handed { token, binder: b, trace: None }) })
     }
 
     /// Opens the pair of a pass that the router `from` hands over. True: the binder is attached here now.

@@ -59,7 +59,8 @@ impl Hostile {
 
     /// The answer to a pass; the router's pings in between are answered.
     async fn hand(&mut self, pass: &str) -> PassResult {
-        self.say(Message::Pass(PresentPass { request_id: 7, pass: pass.into() })).await;
+        self.say(Message::Pass(PresentPass { request_id: 7, pass: pass.into(), ..PresentPass::default() }))
+            .await;
         loop {
             match self.try_hear().await.unwrap() {
                 Message::PassResult(result) => return result,

@@ -386,7 +386,13 @@ impl Node {
     pub(crate) async fn present(&mut self, pass: &str) -> PassResult {
         let request_id = rand::random();
         let attach = self.attach_mut();
-        attach.say(from_node::Message::Pass(PresentPass { request_id, pass: pass.into() })).await;
+        attach
+            .say(from_node::Message::Pass(PresentPass {
+                request_id,
+                pass: pass.into(),
+                ..PresentPass::default()
+            }))
+            .await;
         loop {
             match attach.hear().await.unwrap() {
                 from_router::Message::PassResult(result) if result.request_id == request_id => return result,

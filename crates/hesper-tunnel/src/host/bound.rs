@@ -15,6 +15,7 @@ use crate::{
 };
 use hesper_model::{config::Protocol, entity::Precedence};
 use hesper_sdk::{BindError, BindOptions, BindUpdate, Context, Incoming, Listener, Updater};
+use hesper_trace::TraceContext;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +25,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 /// Streams of one service connected at once; more are refused.
 const MAX_STREAMS: usize = 16_384;
@@ -247,7 +249,7 @@ async fn stream(
     let dialer = incoming.dialer_id().to_owned();
     let _held = Held::new(&metrics.hosted_open);
     let connected = match permit {
-        Some(_) => first_that_connects(&binding, incoming.app_data(), incoming.protocol(), &metrics).await,
+        Some(_) => first_that_connects(&binding, &incoming, &metrics).await,
         None => Err(("busy", format!("service '{service}' has {MAX_STREAMS} streams already"))),
     };
     match connected {
@@ -273,16 +275,16 @@ async fn stream(
 /// Tries the targets in order; the reason of the last failure, or of the first refusal by config when none was tried.
 async fn first_that_connects(
     binding: &Binding,
-    app_data: &str,
-    dialed: Protocol,
+    incoming: &Incoming,
     metrics: &Metrics,
 ) -> Result<Reached, (&'static str, String)> {
-    let asked = AppData::parse(app_data)
+    let (dialed, trace) = (incoming.protocol(), incoming.trace_context());
+    let asked = AppData::parse(incoming.app_data())
         .map_err(|error| ("refused", format!("the dialer's connection data cannot be read: {error}")))?;
     let mut failure = None;
     for config in &binding.targets {
         match target::target(config, &asked, dialed) {
-            Ok(target) => match reach(&target, metrics).await {
+            Ok(target) => match reach(&target, trace.as_ref(), metrics).await {
                 Ok(reached) => return Ok(reached),
                 Err(error) => failure = Some(("target", ConnectError::explain(&error))),
             },
@@ -292,14 +294,37 @@ async fn first_that_connects(
     Err(failure.unwrap_or_else(|| ("refused", "the service has no target".to_owned())))
 }
 
-async fn reach(target: &Target, metrics: &Metrics) -> Result<Reached, ConnectError> {
-    let begun = Instant::now();
-    let reached = match target.protocol {
-        Protocol::Tcp => connect(target).await.map(Reached::Tcp),
-        Protocol::Udp => connect_udp(target).await.map(Reached::Udp),
+async fn reach(
+    target: &Target,
+    trace: Option<&TraceContext>,
+    metrics: &Metrics,
+) -> Result<Reached, ConnectError> {
+    let make = || {
+        tracing::info_span!(
+            "connect",
+            otel.kind = "client",
+            otel.name = format!("connect {}:{}", target.address, target.port),
+            "server.address" = %target.address,
+            "server.port" = target.port,
+            "network.transport" = %target.protocol,
+        )
     };
+    // By itself it begins no trace.
+    let span = trace.map_or_else(Span::none, |trace| hesper_trace::entry(Some(trace), make));
+    let begun = Instant::now();
+    let reached = async {
+        match target.protocol {
+            Protocol::Tcp => connect(target).await.map(Reached::Tcp),
+            Protocol::Udp => connect_udp(target).await.map(Reached::Udp),
+        }
+    };
+    let reached = reached.instrument(span.clone()).await;
     metrics.connected(target.protocol, reached.is_ok(), begun.elapsed());
-    reached
+    reached.inspect_err(|error| {
+        if !span.is_disabled() {
+            hesper_trace::fail(&span, &error.explain());
+        }
+    })
 }
 
 async fn carry(

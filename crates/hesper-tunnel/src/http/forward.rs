@@ -4,7 +4,7 @@ use super::{
     Body, BoxError, Failure, Shared,
     body::{EndsConnection, timed},
     client::Client,
-    headers,
+    headers, trace,
 };
 use crate::{Dialer, app_data::AppData, metrics::Side};
 use bytes::Bytes;
@@ -116,6 +116,7 @@ pub(super) async fn dial<D: Dialer>(
 ) -> Result<D::Stream, Failure> {
     let (host, port) = (authority.host(), authority.port_u16().unwrap_or(default_port));
     let resolved = shared.known.borrow().names.resolve(host, port)?;
+    trace::service(&resolved.service);
     let mut timeout = resolved.timeout.unwrap_or(DIAL_TIMEOUT);
     if let Some(deadline) = deadline {
         timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
@@ -147,6 +148,7 @@ fn toward_target(request: Request<Incoming>) -> Result<(Request<Incoming>, Autho
         .parse::<Uri>()
         .map_err(|e| Failure::BadRequest(format!("the URL's path cannot be used: {e}")))?;
     headers::pass_on(&mut head.headers, head.version);
+    trace::pass_on(&mut head.headers);
     let host = HeaderValue::from_str(authority.as_str()).map_err(|e| Failure::BadRequest(e.to_string()))?;
     head.headers.insert(header::HOST, host);
     head.version = http::Version::HTTP_11;

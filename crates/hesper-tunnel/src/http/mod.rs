@@ -11,6 +11,7 @@ mod failure;
 mod forward;
 mod headers;
 mod local;
+mod trace;
 
 pub(crate) use failure::dial_word;
 
@@ -34,6 +35,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -156,16 +158,18 @@ async fn respond<D: Dialer>(
 ) -> Response<Body> {
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (kind, result) = serve(shared, request, client).await;
+    let span = trace::begin(&request);
+    let (kind, result) = serve(shared, request, client).instrument(span.clone()).await;
     let took = started.elapsed();
     match result {
         Ok(response) => {
             shared.metrics.request(kind, "ok", response.status().as_u16(), took);
             tracing::debug!(%method, host = uri.host(), status = response.status().as_u16(), "proxied");
-            response
+            trace::answered(span, response)
         }
         Err(failure) => {
             shared.metrics.request(kind, failure.word(), failure.status().as_u16(), took);
+            trace::failed(&span, &failure);
             tracing::info!(%method, host = uri.host(), status = failure.status().as_u16(), reason = %failure, "not proxied");
             failure.into_response()
         }

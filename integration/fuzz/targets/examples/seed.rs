@@ -126,7 +126,12 @@ fn frames() -> Vec<Vec<u8>> {
     vec![
         [
             node(from_node::Message::Hello(AttachHello { session_token: text() })),
-            node(from_node::Message::Pass(PresentPass { request_id: 1, pass: text() })),
+            node(from_node::Message::Pass(PresentPass {
+                request_id: 1,
+                pass: text(),
+                traceparent: text(),
+                tracestate: text(),
+            })),
             node(from_node::Message::Ping(Ping { nonce: 2 })),
         ]
         .concat(),
@@ -138,7 +143,12 @@ fn frames() -> Vec<Vec<u8>> {
         router(from_router::Message::Refused(Refused { reason: text() })),
         router(from_router::Message::PeerGone(PeerGone { tag: vec![1; 8] })),
         link(link_message::Message::Hello(LinkHello { router_id: text() })),
-        link(link_message::Message::Pass(PresentPass { request_id: 1, pass: text() })),
+        link(link_message::Message::Pass(PresentPass {
+            request_id: 1,
+            pass: text(),
+            traceparent: text(),
+            tracestate: text(),
+        })),
         stream(stream_header::Header::Dial(dial)),
         stream(stream_header::Header::Control(ControlHeader {})),
         control(control_frame::Frame::Renew(RenewGrant {
