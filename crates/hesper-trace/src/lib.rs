@@ -9,6 +9,7 @@
 //! - [`settings`]: the `tracing` block, the exporter URL, and the standard `OTEL_*` variables.
 //! - [`install`]: the layer for the process's subscriber, and [`Spans`]: ended spans, bounded, as OTLP requests. Whoever sends them is
 //!   elsewhere; nothing here opens a connection, and nothing here ever waits.
+//! - [`Tap`]: the spans as they end, for a command that shows them.
 //! - [`fail`], [`set`]: what is known only after a span began.
 //!
 //! Names and attributes follow OpenTelemetry's semantic conventions; our own begin with `hesper.`. No secret is ever one.
@@ -18,11 +19,13 @@ mod entry;
 mod install;
 mod queue;
 pub mod settings;
+mod tap;
 
 pub use context::{TRACEPARENT, TRACESTATE, TraceContext};
-pub use entry::{continued, entry, entry_from, is_recorded, quiet};
+pub use entry::{continued, entry, entry_from, is_recorded, quiet, root};
 pub use install::{Installed, Tracer, counters, install};
 pub use queue::{Batch, Counters, Limits, Spans};
+pub use tap::{Ended, Tap};
 
 use opentelemetry::trace::Status;
 use tracing_opentelemetry::OpenTelemetrySpanExt;

@@ -118,6 +118,7 @@ impl SpanProcessor for Intake {
     fn on_end(&self, span: SpanData) {
         let Shared { limits, counters, news, .. } = &*self.0;
         counters.ended.fetch_add(1, Relaxed);
+        crate::tap::hear(&span);
         let mut state = self.0.lock();
         if state.closed || state.waiting.len() >= limits.queue {
             drop(state);

@@ -1,6 +1,6 @@
 //! What is recorded and how traces go on: one process, one subscriber, every case in its own trace.
 
-use hesper_trace::{Limits, Spans, TraceContext, Tracer, entry, settings::Rate};
+use hesper_trace::{Limits, Spans, Tap, TraceContext, Tracer, entry, root, settings::Rate};
 use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span};
 use prost::Message as _;
 use std::{sync::OnceLock, time::Duration};
@@ -127,6 +127,29 @@ async fn a_full_queue_drops_and_counts() {
     assert_eq!(spans.counters().ended() - ended, 150);
     assert_eq!(spans.counters().dropped_full() - dropped, 50);
     assert_eq!(recorded(&spans).await.len(), 100);
+}
+
+#[tokio::test]
+async fn what_a_person_asked_to_see_is_recorded_always_and_shown_as_it_ends() {
+    let spans = spans().lock().await;
+    let tap = Tap::open().expect("the only one");
+    assert!(Tap::open().is_none());
+    for _ in 0..20 {
+        let span = root(|| info_span!("shown", "hesper.service.name" = "metrics"));
+        hesper_trace::fail(&span, "no way");
+        async { drop(info_span!("step").entered()) }.instrument(span).await;
+    }
+    let ended = tap.take();
+    assert_eq!(ended.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["step", "shown"].repeat(20));
+    let (step, shown) = (&ended[0], &ended[1]);
+    assert_eq!((&step.parent_id, &step.trace_id), (&shown.span_id, &shown.trace_id));
+    assert_eq!(shown.error.as_deref(), Some("no way"));
+    assert_eq!(shown.attribute("hesper.service.name"), Some("metrics"));
+    assert!(step.start >= shown.start && step.end <= shown.end);
+    assert!(tap.take().is_empty());
+    drop(tap);
+    assert_eq!(recorded(&spans).await.len(), 40);
+    assert!(Tap::open().is_some_and(|tap| tap.take().is_empty()));
 }
 
 #[tokio::test]
