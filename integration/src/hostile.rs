@@ -120,7 +120,7 @@ impl HostileNode {
             paths: honest.paths.iter().map(|path| path.router_ids.clone()).collect(),
             exp: honest.expires_at,
         };
-        self.node.present(pass).await
+        self.node.present(pass).await.map(drop)
     }
 
     /// A connection to a hosting node, by whatever way leads there.

@@ -88,10 +88,9 @@ where
 
 fn write(metadata: &mut MetadataMap, trace: &TraceContext) {
     for (key, value) in [(TRACEPARENT, trace.traceparent()), (TRACESTATE, trace.tracestate())] {
-        if let Ok(value) = value.parse()
-            && value != ""
-        {
-            metadata.insert(key, value);
+        match value.parse() {
+            Ok(parsed) if !value.is_empty() => drop(metadata.insert(key, parsed)),
+            _ => {}
         }
     }
 }

@@ -103,6 +103,38 @@ fn refusal(result: Result<Stream, OpenError>) -> (String, String) {
     }
 }
 
+#[tokio::test]
+async fn a_dial_says_in_which_trace_it_is_and_nonsense_says_nothing() {
+    let mut pair = Pair::new().await;
+    let peer = pair.peer().await;
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let long = "a".repeat(20_000);
+    for (traceparent, tracestate, heard) in [
+        (good, "vendor=1", Some((good, "vendor=1"))),
+        (good, long.as_str(), Some((good, ""))),
+        ("", "vendor=1", None),
+        (&long, "", None),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", "", None),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nx: y", "", None),
+        ("00-🦀bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "🦀", None),
+    ] {
+        let header = DialHeader {
+            traceparent: traceparent.into(),
+            tracestate: tracestate.into(),
+            ..pair.header(300).0
+        };
+        let accept = async {
+            let arrival = pair.arrivals.recv().await.unwrap();
+            let trace = arrival.trace_context().map(|trace| (trace.traceparent(), trace.tracestate()));
+            arrival.accept().await.unwrap();
+            trace
+        };
+        let (dialed, trace) = tokio::join!(peer.open(header, Box::new(()), LONG), accept);
+        assert!(dialed.is_ok(), "{dialed:?}");
+        assert_eq!(trace.as_ref().map(|(parent, state)| (parent.as_str(), state.as_str())), heard);
+    }
+}
+
 fn typed(e: &io::Error) -> &StreamError {
     e.get_ref().and_then(|e| e.downcast_ref()).unwrap_or_else(|| panic!("{e:?}"))
 }

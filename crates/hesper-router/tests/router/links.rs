@@ -52,6 +52,19 @@ async fn a_dialer_at_one_router_and_a_binder_at_the_other_talk_end_to_end() {
 }
 
 #[tokio::test]
+async fn nonsense_in_place_of_a_trace_opens_the_pair_all_the_same() {
+    let (one, two, mut a, b) = apart().await;
+    let pass = pass(&one, &a, &b);
+    let (long, good) = ("x".repeat(4000), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    for (parent, state) in [("nonsense", "="), (&long, &long), ("00-🦀-", "🦀"), (good, &long), (good, "a=1")]
+    {
+        let result = a.present_in(&pass, parent, state).await;
+        assert!(result.error.is_empty() && result.peer_attached, "{parent} {state}: {result:?}");
+    }
+    drop(two);
+}
+
+#[tokio::test]
 async fn the_dialer_hears_whether_its_binder_is_attached_at_the_other_router() {
     let (one, two) = World::two().await;
     let mut a = one.attached("a", A).await;

@@ -384,15 +384,16 @@ impl Node {
     }
 
     pub(crate) async fn present(&mut self, pass: &str) -> PassResult {
+        self.present_in(pass, "", "").await
+    }
+
+    /// As of a dial in a trace.
+    pub(crate) async fn present_in(&mut self, pass: &str, parent: &str, state: &str) -> PassResult {
         let request_id = rand::random();
         let attach = self.attach_mut();
-        attach
-            .say(from_node::Message::Pass(PresentPass {
-                request_id,
-                pass: pass.into(),
-                ..PresentPass::default()
-            }))
-            .await;
+        let (traceparent, tracestate) = (parent.into(), state.into());
+        let pass = PresentPass { request_id, pass: pass.into(), traceparent, tracestate };
+        attach.say(from_node::Message::Pass(pass)).await;
         loop {
             match attach.hear().await.unwrap() {
                 from_router::Message::PassResult(result) if result.request_id == request_id => return result,
