@@ -117,7 +117,22 @@ fn endpoint(url: &ControllerUrl) -> Result<Endpoint, InvalidControllerUrl> {
     Ok(endpoint
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true)
+        .executor(Spawn))
+}
+
+/// Spawns what serves the connection outside of the span of the call that needed it: it serves many, and would hold that one open.
+#[derive(Clone, Copy)]
+struct Spawn;
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        tokio::spawn(task);
+    }
 }
 
 struct Controllers {

@@ -131,7 +131,9 @@ impl Peer {
         let narrow = transport::narrow(transport::dialer_transport(), node.memory.is_ample());
         let config = transport::client_config(tls, narrow, move || crate::cid::fresh_dcid(tag))
             .map_err(|_| OpenError::Tls)?;
-        let connecting = node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper")?;
+        // The connection serves many dials.
+        let connecting =
+            hesper_trace::detached(|| node.endpoint().connect_with(config, VIRTUAL_ADDR, "hesper"))?;
         let handshake = async {
             let connection = connecting.await?;
             let (mut send, recv) = connection.open_bi().await?;

@@ -329,6 +329,18 @@ impl SendHalf {
         Ok(())
     }
 
+    /// Waits until the other side takes nothing more: all that was written and finished has arrived, it has stopped reading, or the stream
+    /// has ended otherwise.
+    pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
+        let stopped = lock(&self.0.send).stream.as_ref().map(SendStream::stopped);
+        async move {
+            if let Some(stopped) = stopped {
+                // However it ended, it takes nothing more.
+                let _ = stopped.await;
+            }
+        }
+    }
+
     /// Says that nothing more will be written.
     pub fn finish(&mut self) {
         if let Some(s) = &mut lock(&self.0.send).stream {

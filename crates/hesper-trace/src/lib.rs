@@ -27,7 +27,7 @@ pub use install::{Installed, Tracer, counters, install};
 pub use queue::{Batch, Counters, Limits, Spans};
 pub use tap::{Ended, Tap};
 
-use opentelemetry::trace::Status;
+use opentelemetry::trace::{Status, TraceContextExt};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// What a span is about beyond its name: values that are known only after it began. Nothing happens on one that is not recorded.
@@ -43,6 +43,19 @@ pub fn set_list(span: &tracing::Span, key: &'static str, texts: impl IntoIterato
         let texts = texts.into_iter().map(opentelemetry::StringValue::from).collect();
         span.set_attribute(key, opentelemetry::Value::Array(opentelemetry::Array::String(texts)));
     }
+}
+
+/// The span ends now, also if somebody still holds it: connections that were begun in it may, and would keep it, and those around it,
+/// open for as long as they live.
+pub fn end(span: &tracing::Span) {
+    if !span.is_disabled() {
+        span.context().span().end();
+    }
+}
+
+/// Begins something that outlives the span around, and must not hold it: libraries instrument the tasks that they spawn with it.
+pub fn detached<T>(begin: impl FnOnce() -> T) -> T {
+    if is_recorded() { tracing::dispatcher::with_default(&tracing::Dispatch::none(), begin) } else { begin() }
 }
 
 /// The span ends in this error.

@@ -1,11 +1,15 @@
 //! Spans as they end, for a command that shows them to a person. They go their usual way all the same.
 
+use crate::{Limits, Tracer, install, root, settings::Rate};
 use opentelemetry::trace::Status;
 use opentelemetry_sdk::trace::SpanData;
 use std::{
+    future::Future,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
+use tracing::{Dispatch, Instrument, Span, instrument::WithSubscriber};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Spans that are kept at most until they are taken; what is more is left out.
 const MAX: usize = 4096;
@@ -68,7 +72,10 @@ impl From<&SpanData> for Ended {
 
 /// Listens until dropped. For one at a time in a process.
 #[derive(Debug)]
-pub struct Tap(());
+pub struct Tap {
+    /// Records where nobody else does.
+    alone: Option<Dispatch>,
+}
 
 impl Tap {
     /// From now on. None: somebody else does.
@@ -78,7 +85,21 @@ impl Tap {
             return None;
         }
         *heard = Some(Vec::new());
-        Some(Self(()))
+        drop(heard);
+        Some(Self { alone: alone() })
+    }
+
+    /// Does it in the span that `make` makes, which is recorded, also when tracing is off in this process. Spans of tasks that are spawned
+    /// meanwhile may be missing then.
+    pub async fn within<T>(&self, make: impl FnOnce() -> Span, work: impl Future<Output = T>) -> T {
+        let work = async {
+            let span = root(make);
+            work.instrument(span).await
+        };
+        match &self.alone {
+            Some(dispatch) => work.with_subscriber(dispatch.clone()).await,
+            None => work.await,
+        }
     }
 
     /// What has ended since the last time, in that order.
@@ -91,6 +112,21 @@ impl Drop for Tap {
     fn drop(&mut self) {
         *heard() = None;
     }
+}
+
+/// A recorder of our own, unless this process has one. What it records stays here.
+fn alone() -> Option<Dispatch> {
+    let tracer = Tracer {
+        service_name: "hesper".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        resource: Vec::new(),
+        rate: Rate::NONE,
+        limits: Limits::default(),
+    };
+    let installed = install(&tracer)?;
+    // Nobody sends them.
+    installed.spans.close();
+    Some(Dispatch::new(tracing_subscriber::registry().with(installed.layer)))
 }
 
 /// A span has ended.

@@ -153,6 +153,22 @@ async fn what_a_person_asked_to_see_is_recorded_always_and_shown_as_it_ends() {
 }
 
 #[tokio::test]
+async fn a_span_ends_when_it_is_told_to_and_what_is_detached_does_not_hold_it() {
+    let spans = spans().lock().await;
+    let span = root(|| info_span!("held"));
+    let held = span.clone();
+    let kept = span.in_scope(|| hesper_trace::detached(tracing::Span::current));
+    assert!(kept.is_disabled());
+    let inside = span.in_scope(|| info_span!("inside"));
+    hesper_trace::end(&inside);
+    hesper_trace::end(&span);
+    let all = recorded(&spans).await;
+    assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["inside", "held"]);
+    drop((span, held, inside));
+    assert!(recorded(&spans).await.is_empty(), "once");
+}
+
+#[tokio::test]
 async fn spans_of_libraries_and_events_are_not_recorded() {
     let spans = spans().lock().await;
     let parent = TraceContext::parse(SAMPLED, "").expect("context");
