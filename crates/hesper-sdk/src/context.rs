@@ -2,7 +2,7 @@
 
 use crate::{
     BindError, BindOptions, ContextError, ContextOptions, DialError, DialOptions, Listener, NodeView,
-    NotReady, control,
+    NotReady, RouterState, control,
     dial::{self, Dial},
     inner::Inner,
     listener, renew,
@@ -125,6 +125,11 @@ impl Context {
     /// What the node knows now, and each change.
     pub fn state(&self) -> watch::Receiver<Arc<NodeView>> {
         self.inner.view.subscribe()
+    }
+
+    /// The edge routers that this node uses or tries to, best first, and how that goes.
+    pub fn routers(&self) -> Vec<RouterState> {
+        self.inner.attached.borrow().clone()
     }
 
     /// What this node has refused to others since it started its session: what, and how often.

@@ -43,6 +43,7 @@ pub use error::{BindError, ContextError, DialError, DialErrorKind, ListenerClose
 pub use hesper_model::config::{Protocol, otlp::SenderTerms};
 pub use hesper_overlay::{
     datagram::{DatagramFlow, Sent},
+    node::AttachState as RouterState,
     splice::Copied,
     stream::{RecvHalf, SendHalf, Stream, StreamError},
 };

@@ -46,6 +46,11 @@ pub(crate) fn presented(pass: &Span, lease: &Lease, result: Result<&String, &Dia
         Ok(id) => {
             let routers = lease.node.attached().borrow().clone();
             let name = routers.into_iter().find(|router| router.router_id == *id).map(|router| router.name);
+            let tokens = lease.tokens();
+            let mut paths = tokens.response.paths.iter().map(|path| &path.router_ids);
+            // The router takes the direct way where there are both.
+            let path = paths.find(|path| path.first() == Some(id)).map(|path| path.join(","));
+            hesper_trace::set(pass, "hesper.router.ids", path.unwrap_or_default());
             hesper_trace::set(pass, "hesper.router.id", id.clone());
             hesper_trace::set(pass, "hesper.router.name", name.unwrap_or_default());
         }
