@@ -1,7 +1,7 @@
 //! The table of what may be declared: for each kind its fields, and for each field what it holds, what it means when it is
 //! left out, and how the management API calls it.
 
-use hesper_model::entity::Kind;
+use hesper_model::entity::{Kind, Permission};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fmt};
 
@@ -70,6 +70,8 @@ pub enum Shape {
     Integer(u64),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words.
+    SomeOf(&'static [&'static str]),
     /// Role attributes, without `#`.
     Attributes,
     /// Roles: `@name`, `#attribute` or `#all`, of this kind.
@@ -127,7 +129,7 @@ impl Field {
         match (self.shape, self.default) {
             (Shape::Bool, text) => json!(text == "true"),
             (Shape::Integer(_), _) => json!(0),
-            (Shape::Attributes | Shape::Roles(_) | Shape::Names(_), _) => json!([]),
+            (Shape::Attributes | Shape::SomeOf(_) | Shape::Roles(_) | Shape::Names(_), _) => json!([]),
             (Shape::Tags, _) => Value::Object(Map::new()),
             (Shape::Text | Shape::OneOf(_) | Shape::Name(_) | Shape::Object, "") => Value::Null,
             (_, text) => json!(text),
@@ -170,6 +172,7 @@ const CONFIG: &[Field] = &[
 ];
 const IDENTITY: &[Field] = &[
     Field::new("isAdmin", Shape::Bool, "false"),
+    Field::new("permissions", Shape::SomeOf(Permission::WORDS), ""),
     ATTRIBUTES,
     DISABLED,
     Field::new("defaultHostingCost", Shape::Integer(u16::MAX as u64), ""),

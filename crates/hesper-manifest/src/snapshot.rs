@@ -89,7 +89,7 @@ fn named_form(field: &Field, item: &Value, names: &BTreeMap<(Kind, &str), &str>)
     match field.shape {
         Shape::Name(kind) => json!(value.as_str().map(|id| name(kind, id))),
         Shape::Names(kind) => json!(list().map(|id| name(kind, id)).collect::<BTreeSet<_>>()),
-        Shape::Attributes => json!(list().collect::<BTreeSet<_>>()),
+        Shape::Attributes | Shape::SomeOf(_) => json!(list().collect::<BTreeSet<_>>()),
         Shape::Roles(kind) => {
             let roles = list().map(|role| match role.strip_prefix('@') {
                 Some(id) => format!("@{}", name(kind, id)),

@@ -138,13 +138,13 @@ impl Reader {
                     Err(self.fault(node.at, format!("{what} is {}", node.what()), next))
                 }
             },
-            Shape::OneOf(words) => {
-                let word = self.word(node, what)?;
-                if words.contains(&word) {
-                    return Ok(json!(word));
+            Shape::OneOf(words) => self.choice(node, what, words).map(|word| json!(word)),
+            Shape::SomeOf(words) => {
+                let mut some = BTreeSet::new();
+                for node in self.list(node, what)? {
+                    some.insert(self.choice(node, what, words)?);
                 }
-                let next = advice(word, "choices", words);
-                Err(self.fault(node.at, format!("{what} cannot be '{word}'"), next))
+                Ok(json!(some))
             }
             Shape::Attributes => self.attributes(node, what),
             Shape::Roles(kind) => self.roles(node, what, kind),
@@ -166,6 +166,15 @@ impl Reader {
             }
             Shape::Object | Shape::Tags => self.object(node, what, field.shape == Shape::Tags),
         }
+    }
+
+    fn choice(&mut self, node: &Node, what: &str, words: &[&str]) -> Read<String> {
+        let word = self.word(node, what)?;
+        if words.contains(&word) {
+            return Ok(word.to_owned());
+        }
+        let next = advice(word, "choices", words);
+        Err(self.fault(node.at, format!("{what} cannot be '{word}'"), next))
     }
 
     fn object(&mut self, node: &Node, what: &str, tags: bool) -> Read<Value> {

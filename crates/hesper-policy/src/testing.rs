@@ -43,6 +43,7 @@ pub(crate) fn identity(name: &str, attrs: &[&str]) -> Identity {
         name: name.into(),
         type_: IdentityType::Default,
         is_admin: false,
+        permissions: Default::default(),
         role_attributes: attributes(attrs),
         disabled: false,
         default_hosting_cost: 0,

@@ -35,6 +35,8 @@ pub(crate) enum Shape {
     Roles(Kind),
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words.
+    SomeOf(&'static [&'static str]),
     /// The id of an entity of a kind.
     Id(Kind),
     /// Ids of entities of a kind.
@@ -111,6 +113,10 @@ impl Shape {
                 Some(word) if words.contains(&word) => Ok(()),
                 _ => Err(format!("must be one of {}", words.join(", "))),
             },
+            Self::SomeOf(words) => match texts(value)?.into_iter().find(|word| !words.contains(word)) {
+                None => Ok(()),
+                Some(other) => Err(format!("knows no '{other}'; the words are {}", words.join(", "))),
+            },
             Self::Id(kind) => known(model, kind, [text(value, MAX_NAME_LEN)?]),
             Self::Ids(kind) => known(model, kind, texts(value)?),
             Self::Object => value.is_object().then_some(()).ok_or_else(|| "must be a JSON object".into()),
@@ -135,6 +141,9 @@ impl Shape {
                 json!({ "type": "array", "items": { "type": "string" }, "maxItems": MAX_ENTRIES })
             }
             Self::OneOf(words) => json!({ "type": "string", "enum": words }),
+            Self::SomeOf(words) => {
+                json!({ "type": "array", "items": { "type": "string", "enum": words }, "maxItems": MAX_ENTRIES })
+            }
             Self::Object => json!({ "type": "object" }),
             Self::Time => json!({ "type": "string", "format": "date-time" }),
         }

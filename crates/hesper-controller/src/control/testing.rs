@@ -124,6 +124,7 @@ pub(crate) fn identity(id: &str) -> Identity {
         name: format!("{id}-name"),
         type_: Default::default(),
         is_admin: false,
+        permissions: Default::default(),
         role_attributes: BTreeSet::from([format!("{id}s")]),
         disabled: false,
         default_hosting_cost: 0,

@@ -212,6 +212,7 @@ async fn seed(
         name: DEFAULT_ADMIN.into(),
         type_: IdentityType::Default,
         is_admin: true,
+        permissions: Default::default(),
         role_attributes: Default::default(),
         disabled: false,
         default_hosting_cost: 0,

@@ -426,6 +426,23 @@ async fn what_is_in_use_or_built_in_stays() {
 }
 
 #[tokio::test]
+async fn permissions_are_known_words() {
+    let h = Harness::start().await;
+    let none = h.create_id("identities", json!({ "name": "none" })).await;
+    assert_eq!(h.get(&format!("/identities/{none}")).await["permissions"], json!([]));
+    let body = json!({ "name": "some", "permissions": ["telemetry.forward"] });
+    let some = format!("/identities/{}", h.create_id("identities", body).await);
+    assert_eq!(h.get(&some).await["permissions"], json!(["telemetry.forward"]));
+    let odd = json!({ "permissions": ["telemetry.read"] });
+    let (status, answer) = h.request(Method::PATCH, &some, Some(&odd)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let told = message(&answer);
+    assert!(told.contains("telemetry.read") && told.contains("the words are telemetry.forward"), "{told}");
+    let (status, _) = h.request(Method::PATCH, &some, Some(&json!({ "permissions": [] }))).await;
+    assert_eq!((status, &h.get(&some).await["permissions"]), (StatusCode::OK, &json!([])));
+}
+
+#[tokio::test]
 async fn everything_is_still_there_after_a_restart_and_changes_are_audited() {
     let mut h = Harness::start().await;
     let id = h.create_id("services", json!({ "name": "kept" })).await;

@@ -55,6 +55,10 @@ pub(crate) const BAD_FILES: &[(&str, &str)] = &[
         "services: [{name: x}, {name: x}]\n",
         "f.yaml:1:23: service 'x' is declared twice, the first time at f.yaml:1:12; keep one of them",
     ),
+    (
+        "identities: [{name: x, permissions: [telemetry.read]}]\n",
+        "f.yaml:1:38: permissions cannot be 'telemetry.read'; the choices are telemetry.forward",
+    ),
     ("identities: [{name: x, isAdmin: yes}]\n", "f.yaml:1:33: isAdmin is \"yes\"; write true or false"),
     (
         "edge-routers: [{name: x, cost: 70000}]\n",

@@ -67,6 +67,12 @@ fn declaration() -> impl Strategy<Value = String> {
                     object(vec![
                         ("roleAttributes", Some(a)),
                         ("isAdmin", admin.map(Value::from)),
+                        (
+                            "permissions",
+                            admin.map(|yes| {
+                                serde_json::json!(if yes { vec!["telemetry.forward"] } else { vec![] })
+                            }),
+                        ),
                         ("defaultHostingCost", cost.map(Value::from)),
                     ])
                 });

@@ -3,7 +3,7 @@
 use super::{Precedence, Tags, entity};
 use crate::id::IdentityId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 use time::OffsetDateTime;
 
 /// The type of an identity. OpenZiti's `user`, `device` and `service` are accepted on creation and mean [`IdentityType::Default`].
@@ -25,6 +25,32 @@ pub enum IdentityType {
     Router,
 }
 
+/// What an identity may ask of the controller beyond dialing and binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Permission {
+    /// Send OpenTelemetry data by way of the controller, which forwards it.
+    #[serde(rename = "telemetry.forward")]
+    TelemetryForward,
+}
+
+impl Permission {
+    /// The words for all of them.
+    pub const WORDS: &[&str] = &[Self::TelemetryForward.word()];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TelemetryForward => "telemetry.forward",
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Somebody who may enroll, and then dial or bind what policies allow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +65,9 @@ pub struct Identity {
     /// May it use the management API?
     #[serde(default)]
     pub is_admin: bool,
+    /// What else it may ask of the controller. An administrator may ask for everything.
+    #[serde(default)]
+    pub permissions: BTreeSet<Permission>,
     /// Role attributes, without `#`.
     #[serde(default)]
     pub role_attributes: BTreeSet<String>,
@@ -63,5 +92,12 @@ pub struct Identity {
     /// When it was last written.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+}
+
+impl Identity {
+    /// May it ask for that? Whether it is disabled is another question.
+    pub fn has(&self, permission: Permission) -> bool {
+        self.is_admin || self.permissions.contains(&permission)
+    }
 }
 entity!(Identity, Identity, named);

@@ -7,7 +7,7 @@ mod router;
 mod service;
 
 pub use enrollment::{Enrollment, EnrollmentMethod, EnrollmentState};
-pub use identity::{Identity, IdentityType};
+pub use identity::{Identity, IdentityType, Permission};
 pub use policy::{EdgeRouterPolicy, PolicyType, ServiceEdgeRouterPolicy, ServicePolicy};
 pub use router::EdgeRouter;
 pub use service::{Config, ConfigType, Precedence, Service, Terminator, TerminatorStrategy};

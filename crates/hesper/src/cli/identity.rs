@@ -27,6 +27,9 @@ pub(crate) struct CreateIdentity {
     /// It may use the management API
     #[arg(short = 'A', long)]
     admin: bool,
+    /// What else it may ask of the controller, comma separated: telemetry.forward
+    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    permissions: Option<Vec<String>>,
     /// An id in somebody else's system
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
@@ -64,6 +67,7 @@ impl CreateIdentity {
             .set("name", name.as_str())
             .set("type", "Default")
             .set("isAdmin", self.admin)
+            .set_list("permissions", self.permissions.as_deref())
             .set_list("roleAttributes", Some(self.role_attributes.as_deref().unwrap_or_default()))
             .set_some("externalId", self.external_id)
             .set_some("defaultHostingPrecedence", self.default_hosting_precedence)
@@ -92,6 +96,9 @@ pub(crate) struct UpdateIdentity {
     /// It may use the management API
     #[arg(short = 'A', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     admin: Option<bool>,
+    /// What else it may ask of the controller, comma separated: telemetry.forward; '' removes all
+    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    permissions: Option<Vec<String>>,
     /// Refuse it everywhere and end its streams
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     disabled: Option<bool>,
@@ -118,6 +125,7 @@ impl UpdateIdentity {
             .set_some("name", self.name)
             .set_list("roleAttributes", self.role_attributes.as_deref())
             .set_some("isAdmin", self.admin)
+            .set_list("permissions", self.permissions.as_deref())
             .set_some("disabled", self.disabled)
             .set_some("externalId", self.external_id)
             .set_some("defaultHostingPrecedence", self.default_hosting_precedence)

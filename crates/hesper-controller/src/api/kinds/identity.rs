@@ -9,7 +9,7 @@ use crate::{
     enroll,
     state::{Changes, State},
 };
-use hesper_model::entity::{Enrollment, EnrollmentMethod, Identity, IdentityType};
+use hesper_model::entity::{Enrollment, EnrollmentMethod, Identity, IdentityType, Permission};
 use hesper_policy::Model;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -26,6 +26,11 @@ impl Managed for Identity {
             "Default; OpenZiti's older words are accepted and mean the same.",
         ),
         Field::optional("isAdmin", Shape::Bool, "May it use this API?"),
+        Field::optional(
+            "permissions",
+            Shape::SomeOf(Permission::WORDS),
+            "What else it may ask of the controller; an administrator may ask for everything.",
+        ),
         Field::optional("roleAttributes", Shape::Attributes, "Role attributes, without #."),
         Field::optional(
             "disabled",

@@ -15,6 +15,7 @@ fn identity(name: &str, attributes: &[&str]) -> Identity {
         name: name.into(),
         type_: Default::default(),
         is_admin: false,
+        permissions: Default::default(),
         role_attributes: attributes.iter().map(|a| (*a).to_owned()).collect(),
         disabled: false,
         default_hosting_cost: 0,
