@@ -46,7 +46,7 @@ pub(crate) fn step(state: Arc<State>, call: Call) -> Reply {
         let (name, identity) = actor.unwrap_or_default();
         let event =
             Event::success(EventKind::CaRotation).actor(name).identity(identity).field("step", step.name());
-        state.events.record(
+        state.record(
             event.field("phase", rotation.phase().to_string()).field("issuing", rotation.issuing().as_str()),
         );
         Ok(Answer::data(rotate::status(&state)).about(rotation.issuing(), None))

@@ -26,7 +26,7 @@ pub(super) fn grants_revoked(state: &State, before: &Model) {
             .rule(reason)
             .field("binder", pair.binder.as_str())
             .field("grants", count);
-        state.events.record(event);
+        state.record(event);
     }
 }
 
@@ -36,14 +36,14 @@ pub(super) fn sessions_ended(state: &State, before: &Model, gone: Vec<Gone>) {
     for Gone { tag, identity: id, reason } in gone {
         let event =
             Event::success(Kind::SessionEnded).actor(id.as_str()).identity(identity(&now, before, &id));
-        state.events.record(event.rule(reason).field("session", tag.to_string()));
+        state.record(event.rule(reason).field("session", tag.to_string()));
     }
 }
 
 /// A node closed its watch.
 pub(super) fn detached(state: &State, identity: Named, tag: Tag, reason: &str) {
     let event = Event::success(Kind::Detach).identity(identity).field("session", tag.to_string());
-    state.events.record(event.field("reason", reason));
+    state.record(event.field("reason", reason));
 }
 
 /// A terminator of a bind came or went.
@@ -55,7 +55,7 @@ pub(super) fn terminator(state: &State, kind: Kind, terminator: &Terminator, rea
         .service(events::service_of(&model, &terminator.service_id))
         .field("terminator", terminator.id.as_str())
         .field("instance", terminator.instance.as_str());
-    state.events.record(if reason.is_empty() { event } else { event.rule(reason) });
+    state.record(if reason.is_empty() { event } else { event.rule(reason) });
 }
 
 /// The links of a router that came up and went down.
@@ -71,7 +71,7 @@ pub(super) fn links(
         let model = state.model();
         let (this, other) = (events::router_of(&model, router), events::router_of(&model, other));
         let event = Event::success(kind).actor(router.as_str()).identity(this);
-        state.events.record(event.field("peer", other.name).field("peerId", other.id));
+        state.record(event.field("peer", other.name).field("peerId", other.id));
     }
 }
 

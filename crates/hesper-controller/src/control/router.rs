@@ -124,7 +124,7 @@ impl Watch {
             events::links(&self.state, &self.id, &lost, &BTreeSet::new());
             let event =
                 Event::success(Kind::RouterOffline).actor(self.id.as_str()).identity(named(&self.caller));
-            self.state.events.record(event);
+            self.state.record(event);
         }
         tracing::info!(router = %self.caller.router.name, "router offline");
     }

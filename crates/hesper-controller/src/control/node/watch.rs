@@ -61,7 +61,7 @@ impl Watch {
                 service: Named::name(events::CONTROL_API),
                 rule: full.to_string(),
             };
-            state.events.record(Event::denied(Kind::Attach, denial).actor(caller.identity.id.as_str()));
+            state.record(Event::denied(Kind::Attach, denial).actor(caller.identity.id.as_str()));
             Status::resource_exhausted(format!("identity '{name}' gets no further session: {full}"))
         })?;
         tracing::info!(identity = %caller.identity.name, session = %opened.tag, resumed = opened.resumed, client, "node online");
