@@ -259,6 +259,12 @@ fn others() -> Vec<Case> {
         2, ["revoke", "cert"] => ["<SERIAL>"];
         1, ["revoke", "cert", "../x"] => ["'../x' is no serial", "list certs"];
         1, ["revoke", "cert", "00ff"] => ["404", "no certificate with the serial 00ff was issued here"];
+        1, ["events", "-i", "stranger"] => ["no login 'stranger'"];
+        1, ["events", "--event", "dail"] => ["400 Bad Request, INVALID_FIELD", "there is no event 'dail'", "dial (circuit)"];
+        1, ["events", "-f", "--event", "dail"] => ["there is no event 'dail'"];
+        2, ["events", "--outcome", "ok"] => ["'ok'", "denied"];
+        2, ["events", "--since", "yesterday"] => ["\"yesterday\" is no duration"];
+        2, ["events", "-n", "4097"] => ["4097", "0..=4096"];
         2, ["version", "extra"] => ["'extra'"];
         2, ["completion"] => ["<SHELL>"];
         2, ["completion", "tcsh"] => ["tcsh", "bash, zsh, fish"];
@@ -306,6 +312,9 @@ pub(crate) fn long_lived() -> Vec<Case> {
         1, ["controller", "init", "--home", "new", "-u", ""] => ["username"];
         2, ["controller", "run"] => ["--home"];
         2, ["controller", "run", "--home", "directory", "--listen", "nowhere"] => ["nowhere"];
+        2, ["controller", "run", "--home", "directory", "--audit-file-size", "100"] => ["\"100\" is no size", "100MiB"];
+        1, ["controller", "run", "--home", "initialised", "--audit-file-size", "1KiB"] => ["audit files of 1KiB are too small", "64KiB"];
+        1, ["controller", "run", "--home", "initialised", "--audit-files", "1"] => ["1 audit files are not possible", "2 to 1000"];
         1, ["controller", "run", "--home", "directory"] => ["directory is no controller's home", "hesper controller init --home directory"];
         1, ["controller", "run", "--home", "new"] => ["new is no controller's home"];
         1, ["controller", "run", "--home", "initialised", "--listen", "$CONTROLLER"] => ["cannot listen on $CONTROLLER"];
@@ -350,6 +359,7 @@ pub(crate) fn long_lived() -> Vec<Case> {
         1, ["collect", "--config", "collect.yaml"] => ["hesper://otlp is in the mesh", "-i FILE"];
         1, ["collect", "--config", "collect.yaml", "-i", "text"] => ["text is not an identity file"];
         1, ["collect", "--config", "collect.yaml", "--audit", "directory"] => ["cannot write the audit events to directory"];
+        2, ["collect", "--config", "collect.yaml", "--audit-files", "0"] => ["0 audit files are not possible"];
         2, ["collect", "ledger"] => ["--config"];
         1, ["collect", "ledger", "--config", "nowhere"] => ["cannot read the configuration nowhere"];
         1, ["collect", "ledger", "--config", "collect.yaml"] => ["there is no ledger", "file_storage"];
