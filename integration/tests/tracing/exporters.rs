@@ -1,0 +1,176 @@
+//! Each kind of exporter URL, against what really receives there.
+
+use crate::ground::{Span, spans, way};
+use hesper_integration::{Collector, Process, Stack, free_port, http, otlp::OtlpSink, wait_for, wait_until};
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The two spans of `list identities`, once they have come: the command, and its request inside of it.
+#[track_caller]
+fn has_command(sink: &OtlpSink) -> Vec<Span> {
+    wait_for("the trace of the command", PATIENCE, || {
+        let all = spans(sink);
+        let get = all.iter().find(|span| span.name() == "GET" && span.service == "hesper");
+        let way = get.map(|get| way(&all, get)).unwrap_or_default();
+        let wanted = ["hesper: hesper list identities", "hesper: GET"];
+        if way == wanted { Ok(all) } else { Err(format!("{way:?} of {all:?}")) }
+    })
+}
+
+#[track_caller]
+fn list(stack: &Stack, exporter: &str) {
+    let listed = stack.cli(["list", "identities", "--trace", "--trace-exporter", exporter]).ok();
+    assert_eq!(listed.stderr, "", "nothing to be said of an exporter that takes it");
+}
+
+#[test]
+fn grpc_with_and_without_its_scheme_and_http() {
+    let (stack, plain, bare, http) =
+        (Stack::start(), OtlpSink::start(), OtlpSink::start(), OtlpSink::start());
+    list(&stack, &format!("grpc://{}", plain.grpc()));
+    list(&stack, &bare.grpc().to_string());
+    list(&stack, &format!("http://{}", http.http()));
+    for sink in [&plain, &bare, &http] {
+        let all = has_command(sink);
+        let trace = &all[0].raw.trace_id;
+        assert!(all.iter().all(|span| &span.raw.trace_id == trace), "one command, one trace: {all:?}");
+    }
+}
+
+#[test]
+fn the_variables_of_opentelemetry() {
+    let (stack, sink) = (Stack::start(), OtlpSink::start());
+    let endpoint = format!("http://{}", sink.grpc());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_SERVICE_NAME", "ops"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team=mesh"),
+    ];
+    stack.cli_with(["list", "services"], &variables, "").ok();
+    stack.cli_with(["list", "identities", "--trace"], &variables, "").ok();
+    let all = wait_for("a trace", PATIENCE, || {
+        Some(spans(&sink)).filter(|all| all.len() >= 2).ok_or_else(|| "none".to_owned())
+    });
+    assert!(all.iter().all(|span| span.service == "ops"), "{all:?}");
+    assert!(
+        all.iter().all(|span| span.name() != "hesper list services"),
+        "a command without --trace is not traced: {all:?}"
+    );
+    let resources: Vec<_> = sink.received().iter().flat_map(|r| r.request.resources()).collect();
+    assert!(resources.iter().all(|r| r.get("team").as_deref() == Some("mesh")), "{resources:?}");
+}
+
+#[test]
+fn a_sampled_parent_in_the_environment_is_joined() {
+    let (stack, sink) = (Stack::start(), OtlpSink::start());
+    let endpoint = format!("http://{}", sink.http());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let variables = [("TRACEPARENT", parent), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
+    stack.cli_with(["list", "identities"], &variables, "").ok();
+    let all = wait_for("a trace", PATIENCE, || {
+        Some(spans(&sink)).filter(|all| all.len() >= 2).ok_or_else(|| "none".to_owned())
+    });
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(all.iter().all(|span| hex(&span.raw.trace_id) == "4bf92f3577b34da6a3ce929d0e0e4736"), "{all:?}");
+    let command = all.iter().find(|span| span.name() == "hesper list identities").expect("the command");
+    assert_eq!(hex(&command.raw.parent_span_id), "00f067aa0ba902b7");
+    let unsampled =
+        [("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"), variables[1]];
+    let before = spans(&sink).len();
+    stack.cli_with(["list", "identities"], &unsampled, "").ok();
+    assert_eq!(spans(&sink).len(), before, "who asks does not record it, so nobody does");
+}
+
+/// What it wrote is read by our own collector, as OTLP/JSON.
+#[test]
+fn files_that_a_collector_reads_back() {
+    let (stack, sink) = (Stack::start(), OtlpSink::start());
+    let dir = PathBuf::from(stack.path("traces"));
+    let url = format!("file://{}?limit=6000&total=12000", dir.display());
+    for _ in 0..12 {
+        list(&stack, &url);
+    }
+    let files: Vec<_> =
+        fs::read_dir(&dir).expect("the directory").map(|e| e.expect("a file").path()).collect();
+    let size: u64 = files.iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
+    assert!(files.len() >= 2 && size <= 12_000, "{files:?} have {size} bytes");
+    let config = format!(
+        "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}
+exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
+service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}, telemetry: {{metrics: {{level: none}}}}}}
+",
+        sink.grpc()
+    );
+    let collector = Collector::new("reader", &config).start();
+    let to = format!("http://{}/v1/traces", collector.told("otlp/http"));
+    let mut lines = 0;
+    for path in &files {
+        for line in fs::read_to_string(path).expect("a file").lines() {
+            let answer = http::curl(None, &["-H", "content-type: application/json", "-d", line, &to]);
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, 200, "{}: {line}", answer.body);
+            lines += 1;
+        }
+    }
+    wait_until("every span of the files", PATIENCE, || spans(&sink).len() == 2 * lines);
+    has_command(&sink);
+}
+
+/// A tunneler sends its spans to a collector that is itself a service of the mesh.
+#[test]
+fn a_dark_receiver() {
+    let (stack, sink) = (Stack::start(), OtlpSink::start());
+    let (collector_id, node) = (stack.enroll("collector", &[]), stack.enroll("node", &[]));
+    stack.cli(["create", "service", "traces"]).ok();
+    stack.allow("Bind", "traces", "@collector");
+    stack.allow("Dial", "traces", "@node");
+    let config = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: hesper://traces}}}}}}}}
+exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
+service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}, telemetry: {{metrics: {{level: none}}}}}}
+",
+        sink.grpc()
+    );
+    let _collector = Collector::new("collector", &config).identity(&collector_id).start();
+    let (_tunnel, proxy) = proxy(&stack, &node, &["--tracing-exporter-url", "hesper://traces", "--trace"]);
+    wait_until("spans of the tunneler", PATIENCE, || {
+        let _ = http::curl(None, &["-x", &format!("http://{proxy}"), "http://nobody/metrics"]);
+        spans(&sink).iter().any(|span| span.service == "hesper-tunnel")
+    });
+    let resources: Vec<_> = sink.received().iter().flat_map(|r| r.request.resources()).collect();
+    let stamped = |r: &hesper_integration::otlp::Attributes| r.get("hesper.identity.name");
+    assert!(resources.iter().all(|r| stamped(r).as_deref() == Some("node")), "{resources:?}");
+}
+
+/// `tunnel run`, whose proxy is ready there.
+#[track_caller]
+fn proxy(stack: &Stack, identity: &str, more: &[&str]) -> (Process, SocketAddr) {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let arguments = [&["tunnel", "run", "-i", identity, "--proxy", &address][..], more].concat();
+    let mut process = stack.node("tunnel", arguments);
+    process.wait_for_line("it is ready", PATIENCE, |line| line.starts_with("ready ").then_some(()));
+    (process, ([127, 0, 0, 1], port).into())
+}
+
+#[test]
+fn an_exporter_that_is_not_there_is_told_of_in_one_line_and_fails_nothing() {
+    let stack = Stack::start();
+    let nobody = format!("grpc://127.0.0.1:{}", free_port());
+    let listed = stack.cli(["list", "identities", "--trace", "--trace-exporter", &nobody]).ok();
+    let plain = stack.cli(["list", "identities"]).ok();
+    assert_eq!(listed.stdout, plain.stdout);
+    assert_eq!(listed.stderr.lines().count(), 1, "{}", listed.stderr);
+    assert!(listed.stderr.contains("not exported") && listed.stderr.contains("refused"), "{}", listed.stderr);
+    for bad in ["ftp://x", "grpc://x", "host", "hesper://", "file://relative"] {
+        let refused = stack.cli(["list", "identities", "--trace", "--trace-exporter", bad]).fails_with(2);
+        assert!(refused.stderr.contains("exporter URL"), "{}", refused.stderr);
+    }
+    stack.cli(["list", "identities", "--trace-exporter", &nobody]).fails_with(2);
+    let config = stack.file("tracing.yaml", "tracing: {enabled: true}\n");
+    let identity = stack.enroll("node", &[]);
+    let refused = stack.cli(["tunnel", "host", "-i", &identity, "--tracing-config", &config]).fails_with(2);
+    assert!(refused.stderr.contains("exporter_url"), "{}", refused.stderr);
+}
