@@ -48,6 +48,7 @@ const LAYERS: &[(&str, u8)] = &[
 const SAME_LAYER: &[(&str, &str, &str)] = &[
     ("hesper-collector-config", "hesper-otlp", "a pipeline is named by the signal that it carries"),
     ("hesper-kubernetes", "hesper-telemetry", "its processor is one of a pipeline like the others"),
+    ("hesper-observe", "hesper-trace", "what becomes of its spans is a metric of every role"),
     ("hesper-overlay", "hesper-pki", "peers prove their identity in the QUIC handshake"),
     ("hesper-overlay", "hesper-proto", "the messages of attach and streams"),
     ("hesper-overlay", "hesper-trace", "a dial that is turned away at the door is part of its trace, too"),

@@ -42,6 +42,11 @@ use Source::{Median, OfDirect, Share, WorstLead};
 
 const HESPER: &str = "hesper";
 
+/// Of the pair of tunnels that does not trace.
+const fn traced(measure: &'static str, part: &'static str) -> Source {
+    Share([(measure, HESPER, part), (measure, HESPER, "off")])
+}
+
 /// The aims; those of one MTU only are marked with it.
 const AIMS: &[(&str, Option<u32>, Source, Bound)] = &[
     ("one stream, of direct TCP, at MTU 1500", Some(1500), OfDirect("throughput_1"), AtLeast(0.25)),
@@ -98,6 +103,15 @@ const AIMS: &[(&str, Option<u32>, Source, Bound)] = &[
     ),
     ("memory of an overloaded collector, MiB", None, Median("otlp_memory", "overload"), AtMost(200.0)),
     ("memory of an idle collector, MiB", None, Median("otlp_idle_memory", "spans"), AtMost(14.0)),
+    ("dials with tracing at rate 0, of those without", None, traced("traced_dials", "0"), AtLeast(0.99)),
+    ("dials with tracing at 1 %, of those without", None, traced("traced_dials", "1 %"), AtLeast(0.97)),
+    (
+        "a stream with tracing at rate 0, of one without",
+        None,
+        traced("traced_throughput", "0"),
+        AtLeast(0.99),
+    ),
+    ("a stream with tracing at 1 %, of one without", None, traced("traced_throughput", "1 %"), AtLeast(0.97)),
     (
         "others beside handshakes that are never finished",
         None,

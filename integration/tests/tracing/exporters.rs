@@ -155,6 +155,37 @@ fn proxy(stack: &Stack, identity: &str, more: &[&str]) -> (Process, SocketAddr) 
     (process, ([127, 0, 0, 1], port).into())
 }
 
+/// Nothing waits for it: what does not fit into the queue is dropped, and every span is accounted for.
+#[test]
+fn a_role_whose_exporter_is_not_there_works_and_counts_what_it_drops() {
+    let (stack, node) = {
+        let stack = Stack::start();
+        let node = stack.enroll("node", &[]);
+        (stack, node)
+    };
+    let (proxy_port, nobody) = (free_port(), format!("http://127.0.0.1:{}", free_port()));
+    let address = format!("127.0.0.1:{proxy_port}");
+    let mut command =
+        stack.hesper(&hesper_integration::Place::host(), ["tunnel", "run", "-i", &node, "--proxy", &address]);
+    command.args(["--tracing-exporter-url", &nobody, "--tracing-sampling-rate-per-million", "1000000"]);
+    command.env("OTEL_BSP_MAX_QUEUE_SIZE", "16").env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8");
+    let mut tunnel = Process::ours("tunnel", command);
+    tunnel.wait_for_line("it is ready", PATIENCE, |line| line.starts_with("ready ").then_some(()));
+    for _ in 0..60 {
+        let answer = http::curl(None, &["-x", &format!("http://{address}"), "http://nobody/metrics"]);
+        assert_eq!(answer.expect("an answer").status, 404);
+    }
+    let page = http::get(&format!("http://{address}/metrics")).expect("metrics").body;
+    let sum = |name: &str, labels: &str| http::sum(&page, name, labels);
+    let dropped = sum("hesper_trace_spans_dropped_total", "queue_full");
+    assert!(dropped > 0.0, "{page}");
+    assert_eq!(sum("hesper_trace_spans_sent_total", ""), 0.0);
+    let ended = sum("hesper_trace_spans_ended_total", "");
+    let lost = sum("hesper_trace_spans_dropped_total", "");
+    // What waits, and what is being tried.
+    assert!(ended >= 60.0 && ended - lost <= 24.0, "{ended} ended, {lost} dropped");
+}
+
 #[test]
 fn an_exporter_that_is_not_there_is_told_of_in_one_line_and_fails_nothing() {
     let stack = Stack::start();

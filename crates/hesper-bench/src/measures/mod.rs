@@ -9,6 +9,7 @@ mod memory;
 mod nodes;
 mod policy;
 mod reconnect;
+mod tracing;
 
 use crate::{report::Recorder, subjects::Surroundings};
 use anyhow::Result;
@@ -81,6 +82,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     alone("hostile", "others beside a hostile peer"),
     alone("reconnect", "many nodes after a full restart"),
     alone("collect", "OTLP through collectors: items per second, CPU and memory"),
+    alone("tracing", "dials and a stream beside the same with tracing on, at several rates"),
     alone("policy", "a change of policy until its effect"),
 ];
 
@@ -98,6 +100,7 @@ pub(crate) async fn alone_run(
         "hostile" => hostile::run(around, effort, to).await,
         "reconnect" => reconnect::run(around, effort, to).await,
         "collect" => collect::run(around, effort, to).await,
+        "tracing" => tracing::run(around, effort, to).await,
         "policy" => policy::run(around, effort, to).await,
         other => anyhow::bail!("the bench knows no benchmark '{other}'"),
     }

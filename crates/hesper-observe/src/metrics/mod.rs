@@ -12,6 +12,7 @@ mod negotiate;
 mod process;
 mod sampled;
 mod serve;
+mod spans;
 
 pub use prometheus_client::{
     collector::Collector,
@@ -84,6 +85,7 @@ impl Registry {
             "1 for each role of this process, with its version",
             registry.builds.clone(),
         );
+        registry.sampled(spans::numbers);
         registry
     }
 
