@@ -20,6 +20,17 @@ use std::{sync::Arc, time::Duration};
 /// Labels of one family.
 pub(crate) type LabelSet = Vec<(&'static str, &'static str)>;
 
+/// Why connections are dropped before a request.
+const CONNECTIONS_REFUSED: [&str; 7] = [
+    "accept",
+    "handshake",
+    "handshake_deadline",
+    "handshake_displaced",
+    "anonymous",
+    "anonymous_address",
+    "peer",
+];
+
 /// The controller's metrics.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -56,6 +67,15 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// New metrics in a registry.
     pub(crate) fn new(registry: Registry) -> Self {
+        let metrics = Self::of(registry);
+        // Shown from the start, so that a first increase is seen.
+        for reason in CONNECTIONS_REFUSED {
+            metrics.connections_refused.get_or_create(&vec![("reason", reason)]).inc_by(0);
+        }
+        metrics
+    }
+
+    fn of(registry: Registry) -> Self {
         Self {
             requests: registry.counters("http_requests", "REST requests by method, route and status"),
             request_durations: registry.durations_by(

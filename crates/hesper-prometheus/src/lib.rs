@@ -9,10 +9,13 @@
 //! Out: [`mod@write`] makes requests of remote write 1.0 and 2.0 from OTLP metrics: names, labels, histograms both classic and native,
 //! `target_info`, in requests of bounded size and in the order of time.
 //!
+//! [`own`] makes OTLP of what this very process shows.
+//!
 //! Targets are strangers: every function takes time and memory in proportion to its input, and everything that is
 //! remembered is bounded by what the last scrapes had.
 
 pub mod labels;
+pub mod own;
 pub mod relabel;
 pub mod scrape;
 pub mod target;

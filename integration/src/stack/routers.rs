@@ -117,6 +117,14 @@ impl Stack {
         value.unwrap_or_else(|| panic!("no metric {metric}:\n{}", page.body))
     }
 
+    /// Where this router serves its metrics, on its loopback.
+    ///
+    /// # Panics
+    /// When there is none of this number.
+    pub fn router_metrics_url(&self, index: usize) -> &str {
+        &self.routers[index].metrics
+    }
+
     /// How many routers are processes of their own, running or not.
     pub fn router_count(&self) -> usize {
         self.routers.len()

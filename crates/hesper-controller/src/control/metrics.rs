@@ -32,6 +32,10 @@ pub(crate) struct ControlMetrics {
 impl ControlMetrics {
     /// Shows them.
     pub(super) fn register(&self, registry: &Registry) {
+        // Those that mostly stay at 0 are shown from the start, so that a first increase is seen.
+        for what in ["calls", "watches"] {
+            self.limited.get_or_create(&vec![("what", what)]).inc_by(0);
+        }
         registry.register("dials", "Dials decided, by outcome and code", self.dials.clone());
         registry.register("binds", "Binds decided, by outcome and code", self.binds.clone());
         registry.register("grants_revoked", "Grants ended before their time", self.revocations.clone());
