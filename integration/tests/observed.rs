@@ -95,6 +95,8 @@ impl World {
 
     /// Does one of everything, so that each metric has something to say.
     fn exercise(&self) {
+        self.stack.login();
+        self.stack.enroll("another", &[]);
         wait_for("a scrape through the mesh", Stack::PATIENCE, || {
             let answer = self.through_proxy("http://host.web.hesper/metrics");
             if answer.status == 200 { Ok(()) } else { Err(answer.body) }
@@ -104,27 +106,38 @@ impl World {
         let mut nothing = Vec::new();
         let end = denied.expect("the local listener").read_to_end(&mut nothing);
         assert!(end.is_err() || nothing.is_empty(), "a stranger was served");
-        self.send("a trace that arrives");
-        wait_until("it arrives", Stack::PATIENCE, || self.sink.counts().values().sum::<usize>() > 0);
+        self.send("arrives");
+        wait_until("all arrives", Stack::PATIENCE, || self.sink.counts().values().sum::<usize>() == 3);
         self.sink.fail(Failure::Invalid);
-        self.send("a trace that the destination refuses");
-        let refused =
-            http::curl(None, &["-d", "nonsense", "-H", "content-type: application/json", &self.traces()]);
+        self.send("refused");
+        let refused = http::curl(
+            None,
+            &["-d", "nonsense", "-H", "content-type: application/json", &self.path("traces")],
+        );
         assert_eq!(refused.expect("an answer").status, 400);
     }
 
-    fn traces(&self) -> String {
-        format!("http://127.0.0.1:{}/v1/traces", self.otlp)
+    fn path(&self, signal: &str) -> String {
+        format!("http://127.0.0.1:{}/v1/{signal}", self.otlp)
     }
 
+    /// A span, a point and a record.
     fn send(&self, name: &str) {
         let span = format!(
             r#"{{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","name":"{name}","kind":1,"startTimeUnixNano":"1","endTimeUnixNano":"2"}}"#
         );
-        let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#);
-        let sent = http::curl(None, &["-d", &body, "-H", "content-type: application/json", &self.traces()]);
-        let sent = sent.expect("an answer of the collector");
-        assert_eq!(sent.status, 200, "{}", sent.body);
+        let point =
+            format!(r#"{{"name":"{name}","gauge":{{"dataPoints":[{{"timeUnixNano":"1","asInt":"1"}}]}}}}"#);
+        let record = format!(r#"{{"timeUnixNano":"1","body":{{"stringValue":"{name}"}}}}"#);
+        for (signal, body) in [
+            ("traces", format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span}]}}]}}]}}"#)),
+            ("metrics", format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{point}]}}]}}]}}"#)),
+            ("logs", format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#)),
+        ] {
+            let json = ["-d", &body, "-H", "content-type: application/json", &self.path(signal)];
+            let sent = http::curl(None, &json).expect("an answer of the collector");
+            assert_eq!(sent.status, 200, "{signal}: {}", sent.body);
+        }
     }
 
     /// Prometheus as roles.yml has it, but for where the tunneler listens, and more often.
@@ -246,8 +259,8 @@ fn every_roles_metrics_are_correct_and_all_that_dashboards_and_rules_use_is_ther
         prometheus.wait_sample(&query, |sample| sample.value == 1.0);
     }
     let dropped =
-        prometheus.wait_sample("sum(hesper_ledger_dropped_items_total)", |sample| sample.value > 0.0);
-    assert_eq!(dropped.value, 1.0);
+        prometheus.wait_sample("sum(hesper_ledger_dropped_items_total)", |sample| sample.value >= 3.0);
+    assert_eq!(dropped.value, 3.0);
     // A dial that the controller denies is known where somebody looks for it.
     prometheus.wait_sample(r#"hesper_dials_total{outcome="denied"}"#, |sample| sample.value >= 1.0);
 
@@ -328,9 +341,11 @@ fn a_place_that_others_reach_or_nobody_can_bind_is_refused_with_what_to_do() {
     let quickstart =
         ["quickstart", "--home", &home, "--ctrl-port", "0", "--router-port", "0", "-p", Stack::PASSWORD];
     let with = |metrics: &'static str| [&quickstart[..], &["--metrics", metrics]].concat();
-    refused(&with("0.0.0.0:0"), 1, "or hesper://SERVICE to bind them as a service of the mesh");
+    refused(&with("0.0.0.0:0"), 2, "or hesper://SERVICE to bind them as a service of the mesh");
     refused(&with("hesper://metrics"), 2, "give one with --metrics-identity FILE");
     refused(&with("http://127.0.0.1:1"), 2, "write hesper://SERVICE");
+
+    assert!(fs::metadata(&home).is_err(), "what is refused leaves nothing behind");
 
     // Both roles of quickstart have one page.
     let at = format!("127.0.0.1:{}", free_port());

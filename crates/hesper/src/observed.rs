@@ -7,7 +7,7 @@ use crate::cli::flags::UsageError;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hesper_collector_config::Endpoint;
-use hesper_observe::metrics::{self, Health, Registry, serve_loopback};
+use hesper_observe::metrics::{self, Health, Registry, ServeError, serve_loopback};
 use hesper_sdk::{BindError, BindOptions, Context};
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use tokio::time::{sleep, timeout};
@@ -37,9 +37,14 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains("://") {
-            return text.parse().map(Self::Address).map_err(|_| {
+            let address: SocketAddr = text.parse().map_err(|_| {
                 format!("'{text}' is neither an address such as 127.0.0.1:9090 nor hesper://SERVICE")
-            });
+            })?;
+            // Before anything is made or started.
+            if !address.ip().is_loopback() {
+                return Err(ServeError::NotLoopback(address).to_string());
+            }
+            return Ok(Self::Address(address));
         }
         match Endpoint::parse(text) {
             Ok(Endpoint::Mesh { service, instance, path, query: None }) if path.is_empty() => {
@@ -204,6 +209,8 @@ mod tests {
             "",
             "9090",
             "localhost:9090",
+            "0.0.0.0:9090",
+            "[::]:9090",
             "http://127.0.0.1:1",
             "hesper://",
             "hesper://a/metrics",
