@@ -6,6 +6,8 @@
 //! - [`enrollment_file`]: from a token file to an identity file.
 //! - [`demo`]: all of it in one process, each claim tried out.
 //! - [`serve`], [`tunnel`], [`collect`]: the long-lived roles: controller, router, quickstart; the tunneler; the collector.
+//! - [`dial`]: a service on standard input and output; the way of a dial, step by step.
+//! - [`doctor`]: what is wrong, and what to do about it.
 //! - [`observed`]: where each of them serves its metrics: on loopback or dark.
 //! - [`traces`]: the process's own spans, and how they go out.
 //! - [`output`], [`new_file`]: standard output, and files that hold secrets.
@@ -18,6 +20,8 @@ mod cli;
 mod collect;
 mod config_store;
 mod demo;
+mod dial;
+mod doctor;
 mod edge;
 mod enrollment_file;
 mod first_contact;

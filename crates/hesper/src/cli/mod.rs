@@ -9,6 +9,8 @@ mod completion;
 mod config;
 mod create;
 mod delete;
+mod dial;
+mod doctor;
 mod edge_router;
 mod enroll;
 mod enrollment;
@@ -29,7 +31,7 @@ mod update;
 
 use crate::{
     output,
-    traces::{self, Who, flags::TraceFlags},
+    traces::{self, Who, flags::TraceFlags, way},
 };
 use anyhow::{Context, Result};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -91,6 +93,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Box<tunnel::TunnelCommand>,
     },
+    /// Open a stream to a service on standard input and output
+    Dial(dial::DialArgs),
+    /// Show what happens, step by step
+    Trace {
+        /// What to show
+        #[command(subcommand)]
+        command: dial::TraceCommand,
+    },
+    /// Find out what is wrong, and what to do about it
+    Doctor(doctor::DoctorArgs),
     /// Receive, process, keep and send telemetry, over the mesh and beside it
     Collect(Box<collect::CollectArgs>),
     /// Try the whole of it in one process: enroll, bind, dial, scrape, refuse
@@ -200,6 +212,9 @@ impl Cli {
         let work = Box::pin(self.command.run());
         let done = if is_role { work.await } else { traces.command(&self.words, work).await };
         traces.finish().await;
+        if !is_role {
+            way::leave().await;
+        }
         done
     }
 }
@@ -227,6 +242,9 @@ impl Command {
             }
             Self::Tunnel { command } => command.run().await,
             Self::Collect(args) => args.run().await,
+            Self::Dial(args) => args.run().await,
+            Self::Doctor(args) => args.run().await,
+            Self::Trace { command } => command.run().await,
             Self::Demo => crate::demo::run().await,
             Self::Completion(args) => args.run(),
         }

@@ -145,6 +145,8 @@ impl Traces {
             hesper_trace::fail(&span, &error);
         }
         hesper_trace::set(&span, "process.exit.code", i64::from(done.is_err()));
+        // Connections that were made for it may hold it.
+        hesper_trace::end(&span);
         done
     }
 

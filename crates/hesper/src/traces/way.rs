@@ -49,6 +49,15 @@ pub(crate) fn on_mesh(ctx: &Context, identity: &Path) {
     });
 }
 
+/// The end of a command that was on the mesh: peers and controller are told. Its spans may have gone out that way until now.
+pub(crate) async fn leave() {
+    let mut ctx = None;
+    AT_HAND.send_modify(|at_hand| ctx = at_hand.mesh.take());
+    if let Some(ctx) = ctx {
+        ctx.shutdown().await;
+    }
+}
+
 /// Somebody is logged in at this controller.
 pub(crate) fn logged_in(url: &str, ca_pem: &str, token: &str) {
     let (Ok(url), Ok(tls)) = (url.parse(), tls::ca_client(ca_pem)) else { return };
