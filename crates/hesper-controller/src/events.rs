@@ -12,6 +12,8 @@ use hesper_policy::Model;
 pub(crate) const MANAGEMENT_API: &str = "edge-management";
 /// Where nodes and routers enroll.
 pub(crate) const CLIENT_API: &str = "edge-client";
+/// Where telemetry is forwarded.
+pub(crate) const TELEMETRY_API: &str = "telemetry";
 /// What nodes and routers ask over gRPC.
 pub(crate) const CONTROL_API: &str = "control";
 

@@ -7,6 +7,7 @@
 //! | `pki/ca.pem` | the certificates of every authority that is trusted |
 //! | `pki/tokens.key` | the key that signs tokens (0600) |
 //! | `hesper.db` | the store (0600) |
+//! | `telemetry/` | what waits to be forwarded (0700) |
 //! | `audit.jsonl`, `audit.jsonl.1`, … | events, the newest file first (0600) |
 //!
 //! The server's own certificate is not among them: it is made anew at each start and renewed while the controller runs.
@@ -155,6 +156,7 @@ pub(crate) struct Home {
     pub(crate) signer: Signer,
     pub(crate) store: PathBuf,
     pub(crate) audit: PathBuf,
+    pub(crate) telemetry: PathBuf,
 }
 
 /// Is there an initialised controller in this directory?
@@ -197,6 +199,7 @@ pub(crate) fn open(dir: &Path) -> Result<Home, HomeError> {
         signer: Signer::load(&pki.join("tokens.key"))?,
         store: dir.join("hesper.db"),
         audit: dir.join("audit.jsonl"),
+        telemetry: dir.join("telemetry"),
     })
 }
 

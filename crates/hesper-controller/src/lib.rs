@@ -9,6 +9,7 @@
 //! - `events`: whom and what events name.
 //! - `enroll`: the ledger that turns a one-time token into exactly one certificate.
 //! - `control`: what nodes and routers ask over gRPC: watch, dial, bind, renew; grants and their revocation.
+//! - `forward`: telemetry that is sent to the controller, and goes on from there.
 //! - `trace`: the controller's own spans.
 //! - [`validity`]: how long certificates, grants and sessions are valid.
 //! - [`bootstrap`]: the defaults that `hesper quickstart` adds.
@@ -25,9 +26,11 @@ mod ca;
 mod control;
 mod enroll;
 mod events;
+mod forward;
 mod metrics;
 mod server;
 mod state;
 mod trace;
 
+pub use forward::{ForwardError, Forwarding};
 pub use server::{Controller, Running, StartError, StartOptions};

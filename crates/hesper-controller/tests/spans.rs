@@ -1,7 +1,7 @@
 //! The controller's own spans: what a request leaves behind, connected by parent ids, and nothing where nobody records.
 
 #[path = "api/support.rs"]
-#[allow(dead_code, reason = "the other tests use the rest")]
+#[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use hesper_observe::events::Begin;

@@ -42,6 +42,8 @@ pub enum Refusal {
         /// When to come again.
         after: Duration,
     },
+    /// The receiver was not told what to do with it; somebody has to.
+    NotConfigured(String),
     /// A fault of the receiver that will not pass by itself.
     Internal(String),
 }
@@ -64,6 +66,7 @@ impl Refusal {
             Self::MediaType(_) | Self::Compression(_) => 415,
             Self::Quota { .. } => 429,
             Self::Internal(_) => 500,
+            Self::NotConfigured(_) => 501,
             Self::Overloaded { .. } => 503,
         }
     }
@@ -97,6 +100,7 @@ impl Refusal {
             Self::Overloaded { reason, after } => {
                 Status::new(Code::Unavailable, reason.as_str()).with_retry(*after)
             }
+            Self::NotConfigured(reason) => Status::new(Code::FailedPrecondition, reason.as_str()),
             Self::Internal(reason) => Status::new(Code::Internal, reason.as_str()),
         }
     }
@@ -129,6 +133,7 @@ mod tests {
             (Refusal::Denied(text()), 403, Code::PermissionDenied),
             (Refusal::Quota { reason: text(), after }, 429, Code::ResourceExhausted),
             (Refusal::Overloaded { reason: text(), after }, 503, Code::Unavailable),
+            (Refusal::NotConfigured(text()), 501, Code::FailedPrecondition),
             (Refusal::Internal(text()), 500, Code::Internal),
         ]
     }

@@ -76,6 +76,16 @@ impl Load {
         Self::by(channel, service, batch, at_once, weight)
     }
 
+    /// The same over a channel that is made by the sender's own runtime.
+    pub fn over(
+        channel: impl FnOnce() -> Channel + Send + 'static,
+        service: &str,
+        batch: usize,
+        at_once: usize,
+    ) -> Self {
+        Self::by(move || Way::Grpc(channel()), service, batch, at_once, 0)
+    }
+
     /// The same over HTTP, each request with a body of this kind on a connection of its own.
     pub fn post(
         to: SocketAddr,

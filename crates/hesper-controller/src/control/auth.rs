@@ -101,6 +101,17 @@ pub(super) fn certificate(
     checked.map_err(|refusal| Status::unauthenticated(refusal.to_string()))
 }
 
+/// Is it a certificate of this mesh that still counts?
+///
+/// # Errors
+/// UNAUTHENTICATED.
+pub(crate) fn valid(state: &State, peer: &PeerIdentity) -> Result<(), Status> {
+    if peer.id.trust_domain != state.authority.trust_domain {
+        return Err(Status::unauthenticated(format!("{} is of another trust domain", peer.id)));
+    }
+    certificate(&state.records(), &peer.id, &peer.spki_sha256, &peer.serial, OffsetDateTime::now_utc())
+}
+
 fn peer(state: &State, extensions: &Extensions, role: SpiffeRole) -> Result<PeerIdentity, Status> {
     let peer = extensions.get::<Option<PeerIdentity>>().cloned().flatten();
     let peer = peer.ok_or_else(|| Status::unauthenticated("this call needs a client certificate"))?;

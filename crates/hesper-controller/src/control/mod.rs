@@ -10,7 +10,7 @@
 //! A revocation never waits for a slow node: it goes into the watch's outbox, and a watch that does not read is cut off; what
 //! it missed is told again when it is back.
 
-mod auth;
+pub(crate) mod auth;
 mod bind;
 mod calls;
 mod costs;

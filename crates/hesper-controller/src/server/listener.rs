@@ -1,7 +1,7 @@
 //! The accept loop, and each connection. What the unauthenticated can hold open is capped and has a deadline; connections
 //! with a certificate of ours have a cap of their own, so that strangers cannot shut nodes out.
 
-use crate::{api::Remote, state::State, trace};
+use crate::{api::Remote, forward::Forward, state::State, trace};
 use axum::{Router, body::Body, response::Response};
 use hesper_overlay::handshakes::{Handshakes, Turn};
 use hesper_pki::{
@@ -71,6 +71,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct App {
     pub(super) rest: Router,
     pub(super) grpc: Router,
+    pub(super) forward: Arc<Forward>,
+    pub(super) state: Arc<State>,
 }
 
 #[derive(Clone)]
@@ -245,25 +247,7 @@ async fn http(
     stop: CancellationToken,
 ) {
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Remote(remote));
-        request.extensions_mut().insert(peer.clone());
-        let is_grpc = is_grpc(&request);
-        let router = if is_grpc { app.grpc.clone() } else { app.rest.clone() };
-        let span = match is_grpc {
-            true => trace::grpc(request.uri().path(), request.headers(), Some(remote.ip())),
-            false => Span::none(),
-        };
-        async move {
-            let answer = router.oneshot(request.map(Body::new)).instrument(span.clone());
-            let response: Response = match answer.await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
-            trace::called(&span, &response);
-            Ok::<_, Infallible>(response)
-        }
-    });
+    let service = service_fn(move |request| answer(app.clone(), peer.clone(), remote, request));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(64 * 1024);
     builder
@@ -289,6 +273,30 @@ async fn http(
     if let Ok(ended) = timeout(DRAIN_DEADLINE, connection.as_mut()).await {
         note(ended);
     }
+}
+
+/// Answers one request: telemetry to be forwarded, another call of gRPC, or REST.
+async fn answer(
+    app: App,
+    peer: Option<PeerIdentity>,
+    remote: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let is_grpc = is_grpc(&request);
+    if is_grpc && Forward::is_for(request.uri().path()) {
+        let answer = app.forward.call(&app.state, peer.as_ref(), remote.ip(), request).await;
+        return Ok(answer.map(Body::new));
+    }
+    let span = match is_grpc {
+        true => trace::grpc(request.uri().path(), request.headers(), Some(remote.ip())),
+        false => Span::none(),
+    };
+    request.extensions_mut().insert(Remote(remote));
+    request.extensions_mut().insert(peer);
+    let router = if is_grpc { app.grpc } else { app.rest };
+    let response = router.oneshot(request.map(Body::new)).instrument(span.clone()).await?;
+    trace::called(&span, &response);
+    Ok(response)
 }
 
 fn note(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -13,6 +13,7 @@ use crate::{
     api,
     ca::CaKeyError,
     control,
+    forward::{Forward, ForwardError, Forwarding},
     home::{self, HomeError, Kept},
     metrics::{self, Metrics},
     state::{Authority, FollowError, State, WriteError},
@@ -48,13 +49,15 @@ pub struct StartOptions {
     pub registry: Registry,
     /// How much of the audit file is kept, where it differs from `controller.json`.
     pub retention: Kept,
+    /// Where telemetry goes that is to be forwarded; none: whoever sends some is told so.
+    pub forwarding: Option<Forwarding>,
 }
 
 impl StartOptions {
     /// Listens there, with the validities of `controller.json`.
     pub fn new(listen: SocketAddr) -> Self {
         let (validities, retention) = (Validities::default(), Kept::default());
-        Self { listen, validities, registry: Registry::new(), retention }
+        Self { listen, validities, registry: Registry::new(), retention, forwarding: None }
     }
 }
 
@@ -84,6 +87,9 @@ pub enum StartError {
     /// The audit file would be kept too short.
     #[error(transparent)]
     Retention(#[from] InvalidRetention),
+    /// Telemetry could not be forwarded.
+    #[error("telemetry cannot be forwarded")]
+    Forward(#[from] ForwardError),
     /// The port cannot be had.
     #[error("cannot listen on {address}: choose another address, or stop what listens there")]
     Listen {
@@ -132,6 +138,7 @@ pub struct Running {
     stop: CancellationToken,
     tasks: TaskTracker,
     failed: watch::Receiver<Option<String>>,
+    forward: Arc<Forward>,
 }
 
 impl std::fmt::Debug for Running {
@@ -172,7 +179,8 @@ impl Controller {
         state.authority.cas.settle(&state.rotation())?;
         let state = Arc::new(state);
         metrics::show_entities(&state);
-        run(state, listener, local_addr, &home.settings.ctrl_address).await
+        let forward = Forward::open(&state, &home.telemetry, options.forwarding).await?;
+        run(state, listener, local_addr, &home.settings.ctrl_address, Arc::new(forward)).await
     }
 }
 
@@ -186,6 +194,7 @@ async fn run(
     listener: TcpListener,
     local_addr: SocketAddr,
     address: &str,
+    forward: Arc<Forward>,
 ) -> Result<Running, StartError> {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let (failing, failed) = watch::channel(None);
@@ -214,11 +223,16 @@ async fn run(
     tasks.spawn(certificate.keep_renewed(stop.clone()));
     tasks.spawn(upkeep::run(state.clone(), stop.clone()));
     control::spawn(&state, &tasks, &stop);
-    let app = listener::App { rest: api::routes(&state), grpc: control::routes(state.clone()) };
+    let app = listener::App {
+        rest: api::routes(&state),
+        grpc: control::routes(state.clone()),
+        forward: forward.clone(),
+        state: state.clone(),
+    };
     let serving = listener::serve(listener, credentials, app, state.clone(), tasks.clone(), stop.clone());
     tasks.spawn(serving);
     tracing::info!(%local_addr, url = state.authority.ctrl_url, "the controller serves");
-    Ok(Running { local_addr, state, stop, tasks, failed })
+    Ok(Running { local_addr, state, stop, tasks, failed, forward })
 }
 
 impl Running {
@@ -270,6 +284,7 @@ impl Running {
         if timeout(STOP_DEADLINE, self.tasks.wait()).await.is_err() {
             tracing::warn!("some requests were cut off");
         }
+        self.forward.close().await;
         self.state.store.close().await;
     }
 }

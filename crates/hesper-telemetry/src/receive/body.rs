@@ -15,7 +15,7 @@ use std::{
 
 /// The body of an answer: at most one piece, and trailers.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub struct Answer {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
 }

@@ -58,6 +58,14 @@ pub(crate) async fn answer(
     }
 }
 
+/// Refuses a call of which only the head is known.
+pub(crate) fn refuse(core: &Core, head: &Parts, refusal: Refusal) -> Response<Answer> {
+    let mut report = Report::new(&*core.observer, Protocol::Grpc);
+    report.request.signal = Signal::of_grpc_path(head.uri.path());
+    report.refused(&refusal);
+    failure(refusal)
+}
+
 /// Takes the call; the message to answer with.
 async fn call(
     core: &Core,

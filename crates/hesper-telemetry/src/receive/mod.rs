@@ -6,6 +6,8 @@
 //! ([`Admission`]), credentials, who sent it (`origin`), the body (`intake`, `compression`), the check, the sink. What is not taken is
 //! answered by a [`Refusal`](hesper_otlp::Refusal) (`reply`), and every request is reported to an [`Observer`].
 //!
+//! Who has connections of its own, and serves other things on them too, gives single calls of gRPC to [`Server::call`].
+//!
 //! Requests come from strangers: nothing is read before the caller is known, nothing is kept beyond a limit, nothing
 //! waits without a deadline. What hyper does not let us see is not enforced: how often a gRPC client pings (`enforcement_policy`).
 
@@ -31,6 +33,7 @@ mod take;
 mod watch;
 
 pub use admission::{Admission, DEFAULT_BUDGET};
+pub use body::Answer;
 pub use builder::{BuildError, Builder, DEFAULT_BODY_TIME, DEFAULT_DRAIN, DEFAULT_MAX_CONNECTIONS};
 pub use observe::{Observer, Outcome, Protocol, Request, TurnedAway};
 pub use server::{Ended, Server};

@@ -83,6 +83,7 @@ impl Outcome {
             Refusal::Denied(_) => "denied",
             Refusal::Quota { .. } => "quota",
             Refusal::Overloaded { .. } => "overloaded",
+            Refusal::NotConfigured(_) => "not_configured",
             Refusal::Internal(_) => return Self::Failed,
         })
     }

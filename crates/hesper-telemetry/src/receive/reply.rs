@@ -70,6 +70,7 @@ pub(crate) fn clip(mut refusal: Refusal) -> Refusal {
         | Refusal::NotServed(text)
         | Refusal::Unauthenticated(text)
         | Refusal::Denied(text)
+        | Refusal::NotConfigured(text)
         | Refusal::Internal(text) => text,
     };
     if text.len() > MAX_TEXT {

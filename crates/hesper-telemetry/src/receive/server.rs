@@ -1,7 +1,15 @@
 //! Where connections come in, and how a server ends.
 
-use super::{builder::Builder, connection, observe::TurnedAway, service::Core};
-use crate::net::{Arrival, Incoming};
+use super::{
+    body::{Answer, Arriving},
+    builder::Builder,
+    connection, grpc,
+    observe::TurnedAway,
+    service::{self, Core},
+};
+use crate::net::{Arrival, Incoming, Peer};
+use hesper_otlp::Refusal;
+use http::{Request, Response};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     task::{JoinError, JoinSet},
@@ -64,6 +72,21 @@ impl Server {
         }
         connections.shutdown().await;
         Ended { cut }
+    }
+
+    /// Answers one call of gRPC that came over a connection of somebody else, who says from whom it is, or why it is refused: then
+    /// nothing of its body is read. Deadlines and limits of the request are ours, those of the connection are not.
+    pub async fn call(
+        &self,
+        from: Result<Arc<Peer>, Refusal>,
+        request: Request<hyper::body::Incoming>,
+    ) -> Response<Answer> {
+        let (head, body) = request.into_parts();
+        match (from, &self.core.grpc) {
+            (Ok(peer), _) => service::answer(&self.core, &peer, &head, &mut Arriving::new(body)).await,
+            (Err(refusal), Some(_)) => grpc::refuse(&self.core, &head, refusal),
+            (Err(_), None) => super::http::wrong_port(&self.core, &head),
+        }
     }
 
     fn begin(

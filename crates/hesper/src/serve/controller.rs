@@ -1,7 +1,7 @@
 //! `controller init`, `controller run`.
 
 use super::{Stop, listen_address};
-use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
+use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output, traces::way::forwarding};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{
     Controller, Running, StartOptions,
@@ -66,7 +66,8 @@ pub(crate) async fn run(
     metrics: &RoleMetricsArgs,
 ) -> Result<()> {
     let mut stop = Stop::catch()?;
-    let options = |listen| StartOptions { validities, retention, ..StartOptions::new(listen) };
+    let forwarding = forwarding().await?;
+    let options = |listen| StartOptions { validities, retention, forwarding, ..StartOptions::new(listen) };
     let running = start(home, listen, options).await?;
     let serving = metrics.serve(running.registry(), running.health()).await?;
     output::line(format_args!("ready controller={}", authority(&running)))?;

@@ -6,7 +6,7 @@
 //! Without a home a temporary one, removed at the end.
 
 use super::{Stop, controller, host_port, listen_address};
-use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output};
+use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output, traces::way::forwarding};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{StartOptions, bootstrap, home, validity::Validities};
 use hesper_observe::metrics::Registry;
@@ -136,7 +136,9 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
     let registry = Registry::new();
+    let forwarding = forwarding().await?;
     let controller_options = |listen| StartOptions {
+        forwarding,
         validities: options.validities,
         registry: registry.clone(),
         ..StartOptions::new(listen)

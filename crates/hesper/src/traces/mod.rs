@@ -123,6 +123,7 @@ impl Begun {
     pub(crate) fn start(self) -> Traces {
         Traces(self.out.map(|(spans, settings, name, audience)| {
             let by_hand = way::is_by_hand(settings.exporter.as_ref());
+            way::own(settings.exporter.as_ref(), &name);
             let shipping = ship::ship(spans.clone(), way::exporter(settings.exporter, name), audience);
             // Whoever sends spans makes none.
             let shipping = tokio::spawn(hesper_trace::quiet(shipping));

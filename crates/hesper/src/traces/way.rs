@@ -4,10 +4,12 @@ use futures::{FutureExt, future::BoxFuture};
 use hesper_client::connect::{ControllerUrl, connect};
 use hesper_collect::mesh::MeshConnector;
 use hesper_collector_config::Endpoint;
+use hesper_controller::Forwarding;
+use hesper_otlp::PartialSuccess;
 use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFile, tls};
 use hesper_sdk::Context;
 use hesper_telemetry::{
-    export::{self, Exporter},
+    export::{self, Exporter, Failure, Shipment},
     net::{BoxIo, Connector, underlay::UnderlayConnector},
 };
 use hesper_trace::settings::{Exporter as Settings, ExporterUrl};
@@ -15,7 +17,7 @@ use rustls::ClientConfig;
 use std::{
     io,
     path::Path,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -76,6 +78,29 @@ fn controller_of(identity: &Path) -> Option<Controller> {
 fn h2(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
+}
+
+/// Where this role's own spans go.
+static OWN: OnceLock<(Settings, String)> = OnceLock::new();
+
+/// This role's own spans go there.
+pub(super) fn own(settings: Option<&Settings>, name: &str) {
+    if let Some(settings) = settings {
+        // A process has one role.
+        let _ = OWN.set((settings.clone(), name.to_owned()));
+    }
+}
+
+/// Where a controller forwards to what others send: where its own spans go, and in a file beside its own.
+///
+/// # Errors
+/// The exporter cannot be made; the text says why.
+pub(crate) async fn forwarding() -> anyhow::Result<Option<Forwarding>> {
+    let Some((settings, name)) = OWN.get() else { return Ok(None) };
+    let way = exporter(Some(settings.clone()), format!("{name}-forwarded"));
+    let made =
+        way.exporter().await.map_err(|reason| anyhow::anyhow!("telemetry cannot be forwarded: {reason}"));
+    made.map(|exporter| Some(Forwarding(exporter)))
 }
 
 /// A way out that may have to wait until it exists.
@@ -160,7 +185,31 @@ async fn through_controller(name: &str) -> Result<Arc<dyn Exporter>, export::Bui
         json: false,
         identity: None,
     };
-    export::of_url(name, &settings, Arc::new(controller))
+    let exporter = export::of_url(name, &settings, Arc::new(controller))?;
+    Ok(Arc::new(ByController { exporter, called: settings.url.to_string() }))
+}
+
+/// An exporter whose messages call the controller by its name, and not by the URL that stands for it.
+struct ByController {
+    exporter: Arc<dyn Exporter>,
+    called: String,
+}
+
+impl Exporter for ByController {
+    fn export<'a>(&'a self, shipment: &'a Shipment) -> BoxFuture<'a, Result<PartialSuccess, Failure>> {
+        async {
+            let told = |reason: String| reason.replace(&self.called, "the controller");
+            self.exporter.export(shipment).await.map_err(|failure| match failure {
+                Failure::Again { reason, after } => Failure::Again { reason: told(reason), after },
+                Failure::Never { reason } => Failure::Never { reason: told(reason) },
+            })
+        }
+        .boxed()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.exporter.shutdown()
+    }
 }
 
 impl Connector for Controller {
