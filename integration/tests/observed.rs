@@ -65,7 +65,10 @@ impl World {
         let controller = ready(stack.node("controller", arguments));
         let router =
             second_router(&stack, &["--metrics", &dark(SERVICES[1]), "--metrics-identity", &for_router]);
-        let host = stack.tunnel("host", &["host", "-i", &host, "--metrics", &dark(SERVICES[2])]);
+        let traces = format!("file://{}", stack.path("traces"));
+        let tracing = ["--tracing-exporter-url", &traces, "--tracing-sampling-rate-per-million", "1000000"];
+        let host = ["host", "-i", &host, "--metrics", &dark(SERVICES[2])];
+        let host = stack.tunnel("host", &[&host[..], &tracing].concat());
         let tunneler = stack.tunnel("tunneler", &["run", "-i", &watcher, "--proxy", "127.0.0.1:0"]);
         let stranger = stack.tunnel("stranger", &["proxy", "-i", &stranger, "web:0"]);
         let (sink, otlp) = (OtlpSink::start(), free_port());

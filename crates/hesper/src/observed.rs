@@ -60,7 +60,7 @@ impl FromStr for Place {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct MetricsArgs {
     /// Serve /metrics and /healthz at this loopback address, or dark: at hesper://SERVICE, which this identity must be allowed to bind
-    #[arg(long, value_name = "ADDR|hesper://SERVICE")]
+    #[arg(long, value_name = "ADDR|hesper://SERVICE", help_heading = "Metrics")]
     pub(crate) metrics: Option<Place>,
 }
 
@@ -68,10 +68,10 @@ pub(crate) struct MetricsArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct RoleMetricsArgs {
     /// Serve /metrics and /healthz at this loopback address, or dark: at hesper://SERVICE, bound by --metrics-identity
-    #[arg(long, value_name = "ADDR|hesper://SERVICE")]
+    #[arg(long, value_name = "ADDR|hesper://SERVICE", help_heading = "Metrics")]
     metrics: Option<Place>,
     /// The identity that binds the service of --metrics
-    #[arg(long, value_name = "FILE", requires = "metrics")]
+    #[arg(long, value_name = "FILE", requires = "metrics", help_heading = "Metrics")]
     metrics_identity: Option<PathBuf>,
 }
 
