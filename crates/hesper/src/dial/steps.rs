@@ -50,13 +50,13 @@ pub(super) fn dialed(spans: &[Ended]) -> Option<Dialed> {
     let text = |span: &Ended, key| span.attribute(key).unwrap_or_default().to_owned();
     // What was tried again counts as it went the last time.
     let pass = inside.iter().rev().find(|span| span.name == "pass");
-    let last = steps.iter().rev().find(|step| step.depth == 0 && step.error.is_some());
+    let failed_at = dial.error.as_deref().and_then(|error| blamed(&steps, error)).map(str::to_owned);
     let ids = pass.and_then(|pass| pass.attribute("hesper.router.ids"));
     Some(Dialed {
         trace_id: dial.trace_id.clone(),
         took_ms: millis(took(dial)),
         error: dial.error.clone(),
-        failed_at: last.filter(|_| dial.error.is_some()).map(|step| step.name.clone()),
+        failed_at,
         cached: dial.attribute("hesper.dial.cached") == Some("true"),
         attempts: dial.attribute("hesper.dial.attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
         terminator_id: text(dial, "hesper.terminator.id"),
@@ -65,6 +65,14 @@ pub(super) fn dialed(spans: &[Ended]) -> Option<Dialed> {
         path: ids.map(|ids| ids.split(',').map(str::to_owned).collect()).unwrap_or_default(),
         steps,
     })
+}
+
+/// The step by which the dial failed: the last one whose error the dial's own repeats (a dial asks for another way after a failure, and if
+/// there is none, that it had failed says more), or else the last that failed.
+fn blamed<'a>(steps: &'a [Step], error: &str) -> Option<&'a str> {
+    let failed = || steps.iter().rev().filter(|step| step.depth == 0 && step.error.is_some());
+    let repeated = |step: &&Step| step.error.as_ref().is_some_and(|why| error.contains(why.as_str()));
+    failed().find(repeated).or_else(|| failed().next()).map(|step| step.name.as_str())
 }
 
 fn gather(all: &[&Ended], dial: &Ended, around: &Ended, depth: usize, steps: &mut Vec<Step>) {
@@ -163,6 +171,17 @@ mod tests {
         ];
         let dialed = dialed(&spans).expect("a dial");
         assert_eq!((dialed.error.as_deref(), dialed.failed_at.as_deref()), (Some("no"), Some("accept")));
+    }
+
+    #[test]
+    fn that_there_is_no_other_way_is_not_why_it_failed() {
+        let failed = |span: Ended, why: &str| Ended { error: Some(why.into()), ..span };
+        let spans = [
+            failed(span(3, 2, "accept", (1, 2)), "no target"),
+            failed(span(4, 2, "grant", (3, 4)), "no other"),
+            failed(span(2, 0, "dial metrics", (0, 5)), "it was: no target"),
+        ];
+        assert_eq!(dialed(&spans).and_then(|dial| dial.failed_at).as_deref(), Some("accept"));
     }
 
     #[test]
