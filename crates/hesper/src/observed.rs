@@ -3,7 +3,7 @@
 //! A dark endpoint is nothing that a role depends on: as long as the identity cannot bind the service, the reason is logged and it is tried
 //! again.
 
-use crate::cli::flags::UsageError;
+use crate::{cli::flags::UsageError, traces::also};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use hesper_collector_config::Endpoint;
@@ -135,6 +135,7 @@ pub(crate) async fn serve(
     registry: &Registry,
     health: Health,
 ) -> Result<Serving> {
+    also::offer_metrics(registry);
     match (place, ctx) {
         (None, _) => Ok(Serving::default()),
         (Some(Place::Address(address)), _) => {

@@ -1,7 +1,11 @@
 //! Each kind of exporter URL, against what really receives there.
 
 use crate::ground::{Span, spans, way};
-use hesper_integration::{Collector, Process, Stack, free_port, http, otlp::OtlpSink, wait_for, wait_until};
+use hesper_integration::{
+    Collector, Process, Stack, StackOptions, free_port, http,
+    otlp::{OtlpSink, Requests},
+    wait_for, wait_until,
+};
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -153,6 +157,35 @@ fn proxy(stack: &Stack, identity: &str, more: &[&str]) -> (Process, SocketAddr) 
     let mut process = stack.node("tunnel", arguments);
     process.wait_for_line("it is ready", PATIENCE, |line| line.starts_with("ready ").then_some(()));
     (process, ([127, 0, 0, 1], port).into())
+}
+
+/// The block in controller.json: spans, and the controller's metrics and events by the same exporter.
+#[test]
+fn metrics_and_events_go_the_same_way() {
+    let sink = OtlpSink::start();
+    let block = serde_json::json!({
+        "enabled": true, "exporter_url": format!("grpc://{}", sink.grpc()), "sampling_rate_per_million": 1_000_000,
+        "metrics": true, "events": true,
+    });
+    let stack = StackOptions::default().setting("tracing", block).start();
+    stack.cli(["create", "identity", "somebody"]).ok();
+    wait_until("spans, metrics and events", PATIENCE, || {
+        let all = sink.received();
+        let metrics = all.iter().any(|received| match &received.request {
+            Requests::Metrics(request) => format!("{request:?}").contains("hesper_build_info"),
+            _ => false,
+        });
+        let events = all.iter().any(|received| match &received.request {
+            Requests::Logs(request) => {
+                let logs = request.resource_logs.iter().flat_map(|r| &r.scope_logs);
+                logs.flat_map(|scope| &scope.log_records).any(|record| record.event_name == "hesper.change")
+            }
+            _ => false,
+        });
+        metrics && events && spans(&sink).iter().any(|span| span.service == "hesper-controller")
+    });
+    let resources: Vec<_> = sink.received().iter().flat_map(|r| r.request.resources()).collect();
+    assert!(resources.iter().all(|r| r.get("service.name").as_deref() == Some("hesper-controller")));
 }
 
 /// Nothing waits for it: what does not fit into the queue is dropped, and every span is accounted for.

@@ -23,6 +23,7 @@ pub(super) struct Said {
     pub(super) service_name: Option<String>,
     pub(super) resource: Vec<(String, String)>,
     pub(super) limits: Limits,
+    pub(super) metric_interval: Option<Duration>,
 }
 
 /// The variables, for those who read them.
@@ -69,6 +70,10 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Said, Se
     destination(&variables, &mut said)?;
     said.rate = rate(&variables)?;
     said.limits = limits(&variables)?;
+    said.metric_interval = match variables.get("OTEL_METRIC_EXPORT_INTERVAL") {
+        Some(value) => Some(Duration::from_millis(positive(&value)? as u64)),
+        None => None,
+    };
     if let Some(value) = variables.get("OTEL_RESOURCE_ATTRIBUTES") {
         said.resource = pairs(&value.text).ok_or_else(|| value.wrong("use key=value,key=value"))?;
     }
@@ -173,15 +178,18 @@ fn rate(variables: &Variables<'_>) -> Result<Option<Rate>, SettingsError> {
     }
 }
 
+fn positive(value: &Value) -> Result<usize, SettingsError> {
+    match value.number()? {
+        0 => Err(value.wrong("use a number above 0")),
+        number => Ok(number),
+    }
+}
+
 fn limits(variables: &Variables<'_>) -> Result<Limits, SettingsError> {
     let mut limits = Limits::default();
     if let Some(value) = variables.get("OTEL_BSP_SCHEDULE_DELAY") {
         limits.delay = Duration::from_millis(value.number()?);
     }
-    let positive = |value: &Value| match value.number()? {
-        0 => Err(value.wrong("use a number above 0")),
-        number => Ok(number),
-    };
     if let Some(value) = variables.get("OTEL_BSP_MAX_QUEUE_SIZE") {
         limits.queue = positive(&value)?;
     }
@@ -283,6 +291,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "lzma"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5000"),
             ("OTEL_RESOURCE_ATTRIBUTES", "=x"),

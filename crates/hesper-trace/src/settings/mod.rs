@@ -13,6 +13,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 /// How long a destination may take for one request, unless told otherwise (OTLP exporter specification).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often metrics are sent, unless told otherwise (OpenTelemetry's periodic reader).
+const METRIC_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How many of a million traces that begin here are recorded. What a sampled remote parent asks for always is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
@@ -69,6 +72,10 @@ pub struct Block {
     pub exporter_url: Option<ExporterUrl>,
     /// How much of what begins here is recorded; 0 unless said.
     pub sampling_rate_per_million: Option<Rate>,
+    /// Send the process's metrics there too.
+    pub metrics: Option<bool>,
+    /// Send the process's events there too, as log records.
+    pub events: Option<bool>,
     /// Certificates of the authorities that the destination's may come from, PEM; the system's unless said.
     #[serde(default)]
     pub ca_certs: Vec<PathBuf>,
@@ -102,6 +109,10 @@ pub struct Settings {
     pub resource: Vec<(String, String)>,
     /// Bounds of what waits.
     pub limits: Limits,
+    /// Send the process's metrics too, so often.
+    pub metrics: Option<Duration>,
+    /// Send the process's events too.
+    pub events: bool,
 }
 
 /// A destination, and how to speak with it.
@@ -134,13 +145,15 @@ impl fmt::Debug for Exporter {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exporter, rate, service_name, resource, limits } = self;
+        let Self { exporter, rate, service_name, resource, limits, metrics, events } = self;
         f.debug_struct("Settings")
             .field("exporter", exporter)
             .field("rate", rate)
             .field("service_name", service_name)
             .field("resource", resource)
             .field("limits", limits)
+            .field("metrics", metrics)
+            .field("events", events)
             .finish()
     }
 }
@@ -186,6 +199,8 @@ pub fn settle(
     let asked = block.enabled == Some(true) || flags.enabled == Some(true);
     let default_rate = if from_environment.url.is_some() { Rate::ALL } else { Rate::NONE };
     let rate = flags.sampling_rate_per_million.or(from_environment.rate).or(block.sampling_rate_per_million);
+    let (metrics, events) = (flags.metrics.or(block.metrics), flags.events.or(block.events));
+    let (metrics, events) = (metrics.unwrap_or(false), events.unwrap_or(false));
     let url = flags.exporter_url.or(from_environment.url).or(block.exporter_url);
     let pick = |flag: Vec<PathBuf>, variable: Option<PathBuf>, block: Vec<PathBuf>| match (flag, variable) {
         (flag, _) if !flag.is_empty() => flag,
@@ -221,6 +236,8 @@ pub fn settle(
         service_name: from_environment.service_name,
         resource: from_environment.resource,
         limits: from_environment.limits,
+        metrics: metrics.then_some(from_environment.metric_interval.unwrap_or(METRIC_INTERVAL)),
+        events,
     }))
 }
 

@@ -1,7 +1,12 @@
 //! `controller init`, `controller run`.
 
 use super::{Stop, listen_address};
-use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output, traces::way::forwarding};
+use crate::{
+    cli::serve::Administrator,
+    observed::RoleMetricsArgs,
+    output,
+    traces::{also, way::forwarding},
+};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{
     Controller, Running, StartOptions,
@@ -69,6 +74,7 @@ pub(crate) async fn run(
     let forwarding = forwarding().await?;
     let options = |listen| StartOptions { validities, retention, forwarding, ..StartOptions::new(listen) };
     let running = start(home, listen, options).await?;
+    also::offer_events(running.events());
     let serving = metrics.serve(running.registry(), running.health()).await?;
     output::line(format_args!("ready controller={}", authority(&running)))?;
     let failed = tokio::select! {

@@ -6,7 +6,12 @@
 //! Without a home a temporary one, removed at the end.
 
 use super::{Stop, controller, host_port, listen_address};
-use crate::{cli::serve::Administrator, observed::RoleMetricsArgs, output, traces::way::forwarding};
+use crate::{
+    cli::serve::Administrator,
+    observed::RoleMetricsArgs,
+    output,
+    traces::{also, way::forwarding},
+};
 use anyhow::{Context, Result, bail};
 use hesper_controller::{StartOptions, bootstrap, home, validity::Validities};
 use hesper_observe::metrics::Registry;
@@ -93,6 +98,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         None
     } else {
         // Both have one registry.
+        also::offer_events(started.controller.events());
         let metrics =
             options.metrics.serve(started.controller.registry(), started.controller.health()).await?;
         announce(&started, options, home)?;

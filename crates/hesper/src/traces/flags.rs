@@ -35,6 +35,12 @@ pub(crate) struct RoleFlags {
     /// How many of a million traces that begin here are recorded; what a sampled caller asks for always is [default: 0]
     #[arg(long, value_name = "RATE")]
     tracing_sampling_rate_per_million: Option<Rate>,
+    /// Send this process's metrics there too, every OTEL_METRIC_EXPORT_INTERVAL ms [default: 60000]
+    #[arg(long)]
+    tracing_metrics: bool,
+    /// Send this process's events there too, as log records
+    #[arg(long)]
+    tracing_events: bool,
     /// Certificates of the authorities that the exporter's may come from, PEM [default: the system's]
     #[arg(long, value_name = "FILE")]
     tracing_ca_cert: Vec<PathBuf>,
@@ -57,6 +63,8 @@ impl RoleFlags {
             enabled: None,
             exporter_url: flags.tracing_exporter_url,
             sampling_rate_per_million: flags.tracing_sampling_rate_per_million,
+            metrics: flags.tracing_metrics.then_some(true),
+            events: flags.tracing_events.then_some(true),
             ca_certs: flags.tracing_ca_cert,
             cert_file: flags.tracing_cert_file,
             key_file: flags.tracing_key_file,

@@ -2,16 +2,18 @@
 //!
 //! - [`flags`]: `--trace`, `--trace-exporter`, and the `--tracing-…` flags of roles with the file of `--tracing-config`.
 //! - [`begin`] settles them, before the first log line; [`Traces::finish`] sends what is left, before the process ends.
+//! - [`also`]: metrics and events, which go the same way if it is wished.
 //! - `ship`: batches to the exporter, one after the other. What cannot be sent is dropped and counted; nothing ever waits for it.
 //! - [`way`]: exporters that need something which comes later: an identity on the mesh, or a login at the controller.
 
+pub(crate) mod also;
 pub(crate) mod flags;
 mod ship;
 pub(crate) mod way;
 
 use self::{
     flags::{RoleFlags, TraceFlags},
-    ship::Audience,
+    ship::{Audience, Besides},
 };
 use crate::cli::flags::UsageError;
 use anyhow::{Context as _, Result};
@@ -124,7 +126,13 @@ impl Begun {
         Traces(self.out.map(|(spans, settings, name, audience)| {
             let by_hand = way::is_by_hand(settings.exporter.as_ref());
             way::own(settings.exporter.as_ref(), &name);
-            let shipping = ship::ship(spans.clone(), way::exporter(settings.exporter, name), audience);
+            let besides = Besides {
+                resource: also::resource(&name, &settings),
+                metrics: settings.metrics,
+                events: settings.events,
+            };
+            let way = way::exporter(settings.exporter, name);
+            let shipping = ship::ship(spans.clone(), way, audience, besides);
             // Whoever sends spans makes none.
             let shipping = tokio::spawn(hesper_trace::quiet(shipping));
             Out { spans, shipping, audience, by_hand }

@@ -1,6 +1,9 @@
 //! Batches of spans to their exporter.
 
-use super::way::Way;
+use super::{
+    also::{self, Attributes},
+    way::Way,
+};
 use hesper_otlp::{Batch, Signal};
 use hesper_telemetry::{
     export::{Exporter, Failure, Shipment},
@@ -11,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 /// A batch that is not taken is tried again for so long; meanwhile the queue fills, and then drops.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,7 +46,7 @@ impl Audience {
 ///
 /// # Errors
 /// The last reason, for a person: some were not taken.
-pub(super) async fn ship(spans: Spans, way: Way, audience: Audience) -> Result<(), String> {
+pub(super) async fn ship(spans: Spans, way: Way, audience: Audience, besides: Besides) -> Result<(), String> {
     let exporter = match way.exporter().await {
         Ok(exporter) => exporter,
         Err(reason) => {
@@ -54,6 +57,7 @@ pub(super) async fn ship(spans: Spans, way: Way, audience: Audience) -> Result<(
             return Err(reason);
         }
     };
+    let _besides = besides.start(&exporter);
     let mut told = None;
     let mut lost = Ok(());
     while let Some(batch) = spans.next().await {
@@ -75,6 +79,31 @@ pub(super) async fn ship(spans: Spans, way: Way, audience: Audience) -> Result<(
     lost
 }
 
+/// What goes out beside the spans.
+pub(super) struct Besides {
+    /// Whose it is.
+    pub(super) resource: Attributes,
+    /// The metrics, so often.
+    pub(super) metrics: Option<Duration>,
+    /// The events.
+    pub(super) events: bool,
+}
+
+impl Besides {
+    /// Sends until it is dropped.
+    fn start(self, exporter: &Arc<dyn Exporter>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        if let Some(every) = self.metrics {
+            let work = also::metrics(exporter.clone(), self.resource.clone(), every);
+            tasks.spawn(hesper_trace::quiet(work));
+        }
+        if self.events {
+            tasks.spawn(hesper_trace::quiet(also::events(exporter.clone(), self.resource)));
+        }
+        tasks
+    }
+}
+
 /// Nobody will ever take them.
 async fn drain(spans: &Spans) {
     while let Some(batch) = spans.next().await {
@@ -82,20 +111,58 @@ async fn drain(spans: &Spans) {
     }
 }
 
+/// One request.
+pub(super) struct Letter(Shipment);
+
+impl Letter {
+    /// Of this signal; `request` is encoded.
+    pub(super) fn new(signal: Signal, request: Vec<u8>, items: u64) -> Self {
+        let batch = Batch { signal, payload: request.into() };
+        Self(Shipment { batch, items, origin: Arc::new(Origin::default()), id: None })
+    }
+
+    /// Sends it once.
+    ///
+    /// # Errors
+    /// It was not taken, or not all of it.
+    pub(super) async fn send(&self, exporter: &dyn Exporter) -> Result<(), Failure> {
+        match exporter.export(&self.0).await? {
+            partial if partial.rejected > 0 => {
+                let reason = format!("{} were rejected: {}", partial.rejected, partial.message);
+                Err(Failure::Never { reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends it up to so many times.
+    ///
+    /// # Errors
+    /// Why it was not taken at last.
+    pub(super) async fn send_again(
+        &self,
+        exporter: &dyn Exporter,
+        tries: u32,
+        pause: Duration,
+    ) -> Result<(), String> {
+        let mut left = tries;
+        loop {
+            left -= 1;
+            match self.send(exporter).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Again { after, .. }) if left > 0 => sleep(after.unwrap_or(pause)).await,
+                Err(failure) => return Err(failure.to_string()),
+            }
+        }
+    }
+}
+
 async fn deliver(spans: &Spans, exporter: &dyn Exporter, batch: hesper_trace::Batch) -> Result<(), String> {
-    let shipment = Shipment {
-        batch: Batch { signal: Signal::Traces, payload: batch.request.into() },
-        items: batch.items,
-        origin: Arc::new(Origin::default()),
-        id: None,
-    };
+    let letter = Letter::new(Signal::Traces, batch.request, batch.items);
     let (begun, mut pause) = (Instant::now(), PAUSE.0);
     loop {
-        match exporter.export(&shipment).await {
-            Ok(partial) if partial.rejected > 0 => {
-                return Err(format!("{} were rejected: {}", partial.rejected, partial.message));
-            }
-            Ok(_) => return Ok(()),
+        match letter.send(exporter).await {
+            Ok(()) => return Ok(()),
             Err(Failure::Never { reason }) => return Err(reason),
             // At the end there is one attempt: nobody waits for an exporter that is not there.
             Err(Failure::Again { reason, .. }) if spans.is_closed() || begun.elapsed() >= PATIENCE => {
