@@ -2,9 +2,9 @@
 
 use hesper_client::channel::ControlChannel;
 use hesper_integration::{
-    Stack, StackOptions,
+    Collector, Stack, StackOptions, binaries, free_port, http,
     otlp::{Item, Load, OtlpSink, Requests},
-    wait_until,
+    run, wait_until,
 };
 use hesper_pki::{credentials::SharedCredentials, identity_file::IdentityFile};
 use opentelemetry_proto::tonic::{
@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span, span::SpanKind},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, process::Command, time::Duration};
 use tokio::runtime::Runtime;
 use tonic::{Code, Status, transport::Channel};
 
@@ -27,7 +27,11 @@ const ARRIVED: Duration = Duration::from_secs(120);
 
 /// A mesh whose controller forwards to this receiver.
 fn stack(sink: &OtlpSink) -> Stack {
-    let tracing = json!({ "exporter_url": format!("grpc://{}", sink.grpc()) });
+    forwarding_to(&format!("grpc://{}", sink.grpc()))
+}
+
+fn forwarding_to(url: &str) -> Stack {
+    let tracing = json!({ "exporter_url": url });
     StackOptions::default().setting("tracing", tracing).start()
 }
 
@@ -69,6 +73,15 @@ fn lie(weight: usize) -> ExportTraceServiceRequest {
 fn send(runtime: &Runtime, channel: &Channel, request: ExportTraceServiceRequest) -> Result<(), Status> {
     let mut client = TraceServiceClient::new(channel.clone());
     runtime.block_on(client.export(request)).map(drop)
+}
+
+/// A text among a span's attributes; empty = there is none.
+fn attribute(span: &Span, key: &str) -> String {
+    let value = span.attributes.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.clone()?.value);
+    match value {
+        Some(Any::StringValue(text)) => text,
+        _ => String::new(),
+    }
 }
 
 fn denials(stack: &Stack) -> Vec<Value> {
@@ -201,6 +214,109 @@ fn identities_forward_as_long_as_they_may_and_what_they_claim_is_taken_out() {
     let denied = send(&runtime, &channel, lie(0)).expect_err("not any more");
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert_eq!(sink.items().len(), 2);
+}
+
+#[test]
+fn routers_forward_and_strangers_do_not() {
+    let (sink, runtime) = (OtlpSink::start(), Runtime::new().expect("a runtime"));
+    let stack = stack(&sink);
+    let identity = stack.path("router/router.json");
+    let router = runtime.block_on(async { channel(&stack, &identity)() });
+    send(&runtime, &router, lie(0)).expect("a part of the mesh");
+    wait_until("it arrives", ARRIVED, || sink.items().len() == 1);
+    let item = &sink.items()[0];
+    assert_eq!(item.resource.get("hesper.identity.name").as_deref(), Some(stack.router_name(0)));
+
+    let client = stack.enroll("shop", &[]);
+    let shop = runtime.block_on(async { channel(&stack, &client)() });
+    let mut forged = TraceServiceClient::with_interceptor(shop, |mut call: tonic::Request<()>| {
+        call.metadata_mut().insert("authorization", "Bearer nobody".parse().expect("a value"));
+        Ok(call)
+    });
+    let refused = runtime.block_on(forged.export(lie(0))).expect_err("no session");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(refused.message().contains("log in again"), "{refused}");
+    assert_eq!(sink.items().len(), 1);
+}
+
+#[test]
+fn a_dial_says_by_which_rule_it_was_decided_and_what_was_granted() {
+    let sink = OtlpSink::start();
+    let stack = stack(&sink);
+    let (host, client) = (stack.enroll("host", &[]), stack.enroll("client", &[]));
+    stack.cli(["update", "identity", "client", "--permissions", "telemetry.forward"]).ok();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+    let target = listener.local_addr().expect("an address");
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    stack.publish("web", target, "@host");
+    let _host = stack.tunnel("host", &["host", "-i", &host]);
+    let dial = || stack.cli(["--trace", "dial", "web", "-i", &client, "--timeout", "5"]);
+    let decided = |outcome: &str| {
+        let spans = trace(&sink);
+        let server =
+            |s: &&Span| s.name == "hesper.control.v1.NodeControl/Dial" && s.kind == SpanKind::Server as i32;
+        let server = spans.iter().filter(server);
+        let policy = |s: &&Span| s.name == "policy decide" && attribute(s, "hesper.outcome") == outcome;
+        let mut decisions = spans.iter().filter(policy);
+        decisions.find_map(|d| {
+            let of = server.clone().find(|s| s.span_id == d.parent_span_id)?;
+            Some((d.clone(), of.clone(), spans.clone()))
+        })
+    };
+    assert_eq!(dial().code, 1);
+    wait_until("the refusal is there", ARRIVED, || decided("denied").is_some());
+    let (decision, call, _) = decided("denied").expect("just seen");
+    let rule = "no Dial service-policy has both identity 'client' and service 'web'";
+    for span in [&decision, &call] {
+        assert_eq!(attribute(span, "hesper.policy.rule"), rule, "{span:?}");
+        assert_eq!(attribute(span, "hesper.outcome"), "denied");
+        assert_eq!(attribute(span, "hesper.identity.name"), "client");
+        assert!(span.status.as_ref().is_none_or(|s| s.code == 0), "no error of ours: {span:?}");
+    }
+    stack.allow("Dial", "web", "@client");
+    wait_until("it may dial", ARRIVED, || dial().code == 0);
+    wait_until("the grant is there", ARRIVED, || {
+        let Some((_, call, spans)) = decided("allowed") else { return false };
+        spans.iter().any(|s| {
+            s.name == "grant issue"
+                && s.parent_span_id == call.span_id
+                && attribute(s, "hesper.service.name") == "web"
+                && !attribute(s, "hesper.grant.id").is_empty()
+        })
+    });
+}
+
+#[test]
+fn a_collector_behind_it_gets_everything_and_the_metrics_tell_so() {
+    let (sink, port) = (OtlpSink::start(), free_port());
+    let config = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{port}'}}}}}}}}
+exporters: {{otlp: {{endpoint: '{}', tls: {{insecure: true}}}}}}
+service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp]}}}}}}
+",
+        sink.grpc()
+    );
+    let _collector = Collector::new("behind", &config).start();
+    let stack = forwarding_to(&format!("grpc://{}", SocketAddr::from(([127, 0, 0, 1], port))));
+    let identity = stack.enroll("shop", &[]);
+    stack.cli(["update", "identity", "shop", "--permissions", "telemetry.forward"]).ok();
+    let load = Load::over(channel(&stack, &identity), "shop", 20, 2);
+    load.wait_acknowledged(400);
+    let sent = load.stop();
+    sink.wait_all(&sent.acknowledged, &sent.unsure, ARRIVED);
+    let page = || {
+        let url = format!("https://{}/metrics", stack.controller_address());
+        http::curl(None, &["-k", &url]).expect("the metrics").body
+    };
+    let count = sent.acknowledged.len();
+    wait_until("they are counted", ARRIVED, || {
+        page().contains(&format!("hesper_forward_delivered_items_total{{signal=\"traces\"}} {count}"))
+    });
+    let accepted = format!("hesper_forward_items_total{{signal=\"traces\",outcome=\"accepted\"}} {count}");
+    assert!(page().contains(&accepted), "{}", page());
+    let mut promtool = Command::new(binaries::installed("promtool", "prometheus"));
+    promtool.args(["check", "metrics"]);
+    assert_eq!(run(promtool, &page(), ARRIVED).ok().stderr, "", "promtool has complaints");
 }
 
 #[test]

@@ -9,6 +9,10 @@
 //! | `hesper_policy_decision_duration_seconds` | `kind`: `dial`, `bind`; `outcome`: `allowed`, `refused` |
 //! | `hesper_grant_duration_seconds`, `hesper_bind_duration_seconds`, `hesper_enrollment_duration_seconds` | `outcome`: `success`, `denied`, `failure` |
 //! | `hesper_dials_total`, `hesper_binds_total`, `hesper_renewals_total` | `outcome`, `code`: words of ours |
+//! | `hesper_forward_requests_total`, `hesper_forward_items_total` | `signal` (4, or none), `outcome`: `accepted`, or the reason of the refusal (14) |
+//! | `hesper_forward_delivered_items_total`, `hesper_forward_queued_items` | `signal` |
+//! | `hesper_forward_dropped_items_total` | `signal`, `reason` (8) |
+//! | `hesper_forward_queue_bytes`, `hesper_forward_queue_max_bytes`, `hesper_forward_retries_total` | |
 //! | `hesper_entities` | `kind` |
 //! | `hesper_certificate_expiry_timestamp_seconds` | `holder`: `controller`, `ca` |
 

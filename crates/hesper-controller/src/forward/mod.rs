@@ -63,11 +63,19 @@ const NOT_CONFIGURED: &str = "the controller has no exporter for telemetry that 
 
 /// Where telemetry goes that is sent to the controller.
 #[derive(Clone)]
-pub struct Forwarding(pub Arc<dyn Exporter>);
+pub enum Forwarding {
+    /// To this exporter.
+    To(Arc<dyn Exporter>),
+    /// Nowhere: its exporter cannot be made, for this reason. Whoever sends some is told it; the controller does its other work.
+    Broken(String),
+}
 
 impl fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Forwarding").finish_non_exhaustive()
+        f.write_str(match self {
+            Self::To(_) => "To(..)",
+            Self::Broken(_) => "Broken(..)",
+        })
     }
 }
 
@@ -85,7 +93,8 @@ pub enum ForwardError {
 /// What serves the calls.
 pub(crate) struct Forward {
     server: Server,
-    delivery: Option<Arc<Delivery>>,
+    /// Or why there is none.
+    delivery: Result<Arc<Delivery>, String>,
     told: Mutex<Vec<(String, Instant)>>,
 }
 
@@ -97,14 +106,18 @@ impl Forward {
     pub(crate) async fn open(
         state: &State,
         dir: &Path,
-        exporter: Option<Forwarding>,
+        forwarding: Option<Forwarding>,
     ) -> Result<Self, ForwardError> {
-        let delivery = match exporter {
-            Some(Forwarding(exporter)) => Some(Arc::new(Delivery::open(plan(dir, exporter)).await?)),
-            None => None,
+        let delivery = match forwarding {
+            Some(Forwarding::To(exporter)) => Ok(Arc::new(Delivery::open(plan(dir, exporter)).await?)),
+            Some(Forwarding::Broken(reason)) => {
+                tracing::warn!(reason, "telemetry that is sent to the controller is not forwarded");
+                Err(format!("the controller cannot use its exporter for telemetry: {reason}"))
+            }
+            None => Err(NOT_CONFIGURED.to_owned()),
         };
-        let counted = metrics::register(&state.metrics.registry, delivery.as_ref());
-        let outlet = Arc::new(Outlet { delivery: delivery.clone(), quota: Mutex::default() });
+        let counted = metrics::register(&state.metrics.registry, delivery.as_ref().ok());
+        let outlet = Arc::new(Outlet { delivery: delivery.clone().ok(), quota: Mutex::default() });
         let mut builder = Server::builder()
             .grpc(settings(), None)
             .admission(Admission::new(IN_FLIGHT_MAX))
@@ -138,8 +151,8 @@ impl Forward {
 
     fn admit(&self, judged: Judged, address: IpAddr) -> Result<Arc<Peer>, Refusal> {
         tracing::debug!(sender = judged.sender.name, rule = judged.rule, "telemetry may be forwarded");
-        if self.delivery.is_none() {
-            return Err(Refusal::NotConfigured(NOT_CONFIGURED.to_owned()));
+        if let Err(missing) = &self.delivery {
+            return Err(Refusal::NotConfigured(missing.clone()));
         }
         let mesh = MeshPeer { sender: judged.sender, terms: Arc::default() };
         Ok(Arc::new(Peer { address: Some(address), mesh: Some(mesh), tls_subject: None }))
@@ -176,7 +189,7 @@ impl Forward {
 
     /// Lets what is under way arrive, and closes the queue; what has not arrived stays in it.
     pub(crate) async fn close(&self) {
-        if let Some(delivery) = &self.delivery {
+        if let Ok(delivery) = &self.delivery {
             delivery.close(FAREWELL).await;
         }
     }

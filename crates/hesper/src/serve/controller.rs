@@ -71,7 +71,7 @@ pub(crate) async fn run(
     metrics: &RoleMetricsArgs,
 ) -> Result<()> {
     let mut stop = Stop::catch()?;
-    let forwarding = forwarding().await?;
+    let forwarding = forwarding().await;
     let options = |listen| StartOptions { validities, retention, forwarding, ..StartOptions::new(listen) };
     let running = start(home, listen, options).await?;
     also::offer_events(running.events());

@@ -142,7 +142,7 @@ pub(crate) async fn start(home: &Path, options: &Options) -> Result<Quickstart> 
     let port = options.ctrl_port.unwrap_or(settings.ctrl_port);
     let listen = listen_address(&settings.ctrl_address, port);
     let registry = Registry::new();
-    let forwarding = forwarding().await?;
+    let forwarding = forwarding().await;
     let controller_options = |listen| StartOptions {
         forwarding,
         validities: options.validities,

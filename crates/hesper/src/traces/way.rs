@@ -91,16 +91,11 @@ pub(super) fn own(settings: Option<&Settings>, name: &str) {
     }
 }
 
-/// Where a controller forwards to what others send: where its own spans go, and in a file beside its own.
-///
-/// # Errors
-/// The exporter cannot be made; the text says why.
-pub(crate) async fn forwarding() -> anyhow::Result<Option<Forwarding>> {
-    let Some((settings, name)) = OWN.get() else { return Ok(None) };
+/// Where a controller forwards to what others send: where its own spans go, and in a file beside its own. None: it was not told.
+pub(crate) async fn forwarding() -> Option<Forwarding> {
+    let (settings, name) = OWN.get()?;
     let way = exporter(Some(settings.clone()), format!("{name}-forwarded"));
-    let made =
-        way.exporter().await.map_err(|reason| anyhow::anyhow!("telemetry cannot be forwarded: {reason}"));
-    made.map(|exporter| Some(Forwarding(exporter)))
+    Some(way.exporter().await.map_or_else(Forwarding::Broken, Forwarding::To))
 }
 
 /// A way out that may have to wait until it exists.
