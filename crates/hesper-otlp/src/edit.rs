@@ -160,7 +160,7 @@ pub fn edit(signal: Signal, payload: &Bytes, target: Target, edits: &Edits) -> R
         return Ok(payload.clone());
     }
     let texts: Vec<&[u8]> = edits.texts.iter().map(Vec::as_slice).collect();
-    Ok(walk.splice.apply(payload, &texts).into())
+    Ok(walk.splice.apply(payload, &texts))
 }
 
 struct Walk<'a> {

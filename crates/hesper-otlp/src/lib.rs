@@ -11,6 +11,7 @@
 //!
 //! Around it is what the protocol says of answers: [`PartialSuccess`], [`Refusal`], [`status`] (google.rpc.Status, gRPC codes and HTTP statuses),
 //! [`retry`] (what may be sent again, and when), [`limits`] and the paths and names of each [`Signal`].
+//! [`room`] is where the bytes are.
 //!
 //! Requests come from strangers. So every function here takes time and memory in proportion to its input, nests no deeper
 //! than [`limits::DEPTH`], and answers bad bytes with an error that names the place. Nothing here knows of sockets, clocks or tasks.
@@ -23,6 +24,7 @@ mod refusal;
 pub mod resource;
 mod response;
 pub mod retry;
+pub mod room;
 mod schema;
 mod splice;
 pub mod split;

@@ -4,7 +4,11 @@
 //! front, with a place kept for each length ([`Splice::open`]) that is filled when the message is done ([`Splice::close`]).
 //! Edits are small, because a hostile request may need one for every few bytes.
 
-use crate::wire::{Entry, put_varint, varint, varint_len};
+use crate::{
+    room::Room,
+    wire::{Entry, put_varint, varint, varint_len},
+};
+use bytes::Bytes;
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]
@@ -116,20 +120,26 @@ impl Splice {
     }
 
     /// The source with the edits made.
-    pub(crate) fn apply(&self, source: &[u8], texts: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::with_capacity((source.len() + self.added).saturating_sub(self.removed));
-        let mut at = 0;
+    pub(crate) fn apply(&self, source: &[u8], texts: &[&[u8]]) -> Bytes {
+        let len = (source.len() + self.added).saturating_sub(self.removed);
+        let mut out = Room::new(len);
+        out.reserve(len);
+        let (mut at, mut number) = (0, Vec::new());
         for edit in &self.edits {
-            out.extend_from_slice(&source[at..edit.at as usize]);
+            out.extend(&source[at..edit.at as usize]);
             match edit.insert {
                 Insert::Nothing => {}
-                Insert::Len(len) => put_varint(u64::from(len), &mut out),
-                Insert::Text(number) => out.extend_from_slice(texts[usize::from(number)]),
+                Insert::Len(len) => {
+                    number.clear();
+                    put_varint(u64::from(len), &mut number);
+                    out.extend(&number);
+                }
+                Insert::Text(number) => out.extend(texts[usize::from(number)]),
             }
             at = edit.at as usize + edit.remove as usize;
         }
-        out.extend_from_slice(&source[at..]);
-        out
+        out.extend(&source[at..]);
+        out.into_bytes()
     }
 
     fn push(&mut self, at: usize, remove: usize, insert: Insert) {
@@ -155,7 +165,6 @@ mod tests {
         let out = splice.apply(&source, &[b"new"]);
         assert_eq!(out[..6], [0x0a, 0x83, 0x01, 0x0a, 0x80, 0x01]);
         assert_eq!(&out[6..], [&b"xxxxnew"[..], &[b'x'; 121]].concat());
-        assert_eq!(out.len(), out.capacity());
     }
 
     #[test]
@@ -164,7 +173,7 @@ mod tests {
         let outer = splice.open(1, 2, 0);
         splice.close(&outer);
         assert!(splice.is_empty());
-        assert_eq!(splice.apply(&[0x0a, 0x80, 0x00], &[]), [0x0a, 0x80, 0x00]);
+        assert_eq!(splice.apply(&[0x0a, 0x80, 0x00], &[]), &[0x0a, 0x80, 0x00][..]);
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub fn stamp(signal: Signal, payload: &Bytes, with: &Stamp) -> Result<Bytes, Sta
     if walk.splice.is_empty() {
         return Ok(payload.clone());
     }
-    Ok(walk.splice.apply(payload, &[&with.attributes, &with.resource]).into())
+    Ok(walk.splice.apply(payload, &[&with.attributes, &with.resource]))
 }
 
 /// The next place of the prefix. Asked from the front to the back, all answers together cost one search through the payload.

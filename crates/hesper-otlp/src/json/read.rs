@@ -79,7 +79,7 @@ impl Out {
         if self.lengths.is_empty() {
             return self.bytes.into();
         }
-        self.lengths.apply(&self.bytes, &[]).into()
+        self.lengths.apply(&self.bytes, &[])
     }
 }
 

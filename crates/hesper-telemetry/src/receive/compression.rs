@@ -4,9 +4,10 @@
 //! piece by piece. `deflate` means zlib, as RFC 9110 §8.4.1.2 and the Collector have it.
 
 use super::admission::Lease;
+use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use hesper_collector_config::Compression;
-use hesper_otlp::Refusal;
+use hesper_otlp::{Refusal, room::Room};
 use std::io::{self, Read};
 use zstd::stream::raw::{DParameter, Decoder as Zstd, InBuffer, Operation, OutBuffer};
 
@@ -22,7 +23,9 @@ const SNAPPY_FRAMES: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 /// What has been decompressed.
 #[derive(Debug)]
 pub(crate) struct Output {
-    bytes: Vec<u8>,
+    room: Room,
+    /// How much may be there now: so much is covered by the lease.
+    covered: usize,
     limit: usize,
 }
 
@@ -38,34 +41,45 @@ enum State {
 impl Output {
     /// Takes up to `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), limit }
+        // One byte more than allowed, to see that there is more than allowed.
+        Self { room: Room::new(limit.saturating_add(1)), covered: 0, limit }
     }
 
     /// How many bytes there are.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.room.len()
     }
 
     /// All of it.
-    pub(crate) fn into_vec(self) -> Vec<u8> {
-        self.bytes
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.room.into_bytes()
+    }
+
+    /// Is there nothing left to write to?
+    fn is_full(&self) -> bool {
+        self.len() == self.covered
     }
 
     /// Makes sure that something can be written, and that the lease covers it and `besides`.
     fn make_room(&mut self, besides: usize, lease: &mut Lease) -> Result<(), Refusal> {
-        let len = self.bytes.len();
         self.check()?;
-        if len == self.bytes.capacity() {
-            // One byte more than allowed, to see that there is more than allowed.
+        let len = self.len();
+        if self.is_full() {
             let step = len.clamp(*STEP.start(), *STEP.end()).min(self.limit.saturating_sub(len) + 1);
             lease.cover(len + step + besides)?;
-            self.bytes.reserve_exact(step);
+            self.room.reserve(len + step);
+            self.covered = len + step;
         }
         Ok(())
     }
 
+    /// What can be written to.
+    fn free(&mut self) -> &mut [u8] {
+        self.room.free(self.covered)
+    }
+
     fn check(&self) -> Result<(), Refusal> {
-        if self.bytes.len() <= self.limit { Ok(()) } else { Err(Refusal::TooLarge { limit: self.limit }) }
+        if self.len() <= self.limit { Ok(()) } else { Err(Refusal::TooLarge { limit: self.limit }) }
     }
 }
 
@@ -142,14 +156,10 @@ fn inflate(
             (*inner, *ended) = (Decompress::new_gzip(15), false);
         }
         out.make_room(0, lease)?;
-        let before = inner.total_in();
-        let status = inner
-            .decompress_vec(chunk, &mut out.bytes, FlushDecompress::None)
-            .map_err(|error| malformed(name, error))?;
-        let eaten = usize::try_from(inner.total_in() - before).unwrap_or(chunk.len());
+        let (eaten, status) = step(inner, chunk, name, out)?;
         chunk = &chunk[eaten..];
         *ended = status == Status::StreamEnd;
-        let full = out.bytes.len() == out.bytes.capacity();
+        let full = out.is_full();
         if eaten == 0 && !*ended && !full {
             return Err(malformed(name, "it cannot be read on"));
         }
@@ -169,14 +179,27 @@ fn drain(
     out: &mut Output,
     lease: &mut Lease,
 ) -> Result<(), Refusal> {
-    while !*ended && out.bytes.len() == out.bytes.capacity() {
+    while !*ended && out.is_full() {
         out.make_room(0, lease)?;
-        let status = inner
-            .decompress_vec(&[], &mut out.bytes, FlushDecompress::None)
-            .map_err(|error| malformed(name, error))?;
+        let (_, status) = step(inner, &[], name, out)?;
         *ended = status == Status::StreamEnd;
     }
     Ok(())
+}
+
+/// Writes what there is room for; how much of the input that took.
+fn step(
+    inner: &mut Decompress,
+    chunk: &[u8],
+    name: &str,
+    out: &mut Output,
+) -> Result<(usize, Status), Refusal> {
+    let (read, written) = (inner.total_in(), inner.total_out());
+    let status =
+        inner.decompress(chunk, out.free(), FlushDecompress::None).map_err(|error| malformed(name, error))?;
+    let since = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
+    out.room.wrote(since(inner.total_out(), written));
+    Ok((since(inner.total_in(), read), status))
 }
 
 fn unzstd(
@@ -190,14 +213,15 @@ fn unzstd(
     loop {
         // The decoder keeps a window of what it wrote.
         out.make_room(out.len().min(1 << ZSTD_WINDOW_LOG), lease)?;
-        let len = out.bytes.len();
-        let hint = {
-            let mut buffer = OutBuffer::around_pos(&mut out.bytes, len);
-            inner.run(&mut input, &mut buffer).map_err(|error| malformed("zstd", error))?
+        let (hint, written) = {
+            let mut buffer = OutBuffer::around(out.free());
+            let hint = inner.run(&mut input, &mut buffer).map_err(|error| malformed("zstd", error))?;
+            (hint, buffer.pos())
         };
+        out.room.wrote(written);
         *ended = hint == 0;
         let eaten = input.pos() == chunk.len();
-        if eaten && (*ended || out.bytes.len() < out.bytes.capacity()) {
+        if eaten && (*ended || !out.is_full()) {
             return Ok(());
         }
     }
@@ -213,9 +237,12 @@ fn unsnap(input: &[u8], out: &mut Output, lease: &mut Lease) -> Result<(), Refus
         return Err(malformed("snappy", "it claims more than it holds"));
     }
     lease.cover(input.len() + len)?;
-    out.bytes.resize(len, 0);
+    out.room.reserve(len);
+    out.covered = len;
     let mut decoder = snap::raw::Decoder::new();
-    decoder.decompress(input, &mut out.bytes).map(drop).map_err(|error| malformed("snappy", error))
+    let written = decoder.decompress(input, out.free()).map_err(|error| malformed("snappy", error))?;
+    out.room.wrote(written);
+    Ok(())
 }
 
 /// Bytes that remember whether somebody wanted more.
@@ -258,11 +285,9 @@ fn copy(
 ) -> Result<(), Refusal> {
     loop {
         out.make_room(besides, lease)?;
-        let (len, room) = (out.bytes.len(), out.bytes.capacity().min(out.bytes.len() + STEP.start()));
-        out.bytes.resize(room, 0);
-        let read = reader.read(&mut out.bytes[len..]);
-        out.bytes.truncate(len + *read.as_ref().unwrap_or(&0));
-        if read.map_err(|error| malformed(name, error))? == 0 {
+        let read = reader.read(out.free()).map_err(|error| malformed(name, error))?;
+        out.room.wrote(read);
+        if read == 0 {
             return out.check();
         }
     }

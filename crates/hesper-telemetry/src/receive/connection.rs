@@ -28,6 +28,8 @@ const READY: Duration = Duration::from_secs(15);
 const MAX_HEAD: u32 = 32 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 128;
+/// Most that is read from a connection of HTTP/1 at once. It is held while the connection lives, and nobody counts it.
+const READ: usize = 64 << 10;
 /// Largest frame of HTTP/2. One that is larger than the 16 KiB of the protocol saves work, and each connection may hold one unfinished.
 const MAX_FRAME: u32 = 64 << 10;
 /// What a peer may send before we have read it: in one request, and on one connection. It is what may be under way at once, so not too small.
@@ -125,6 +127,7 @@ fn http1(settings: &Settings) -> http1::Builder {
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD as usize)
+        .max_buf_size(READ)
         .keep_alive(settings.keep_alive1);
     builder
 }

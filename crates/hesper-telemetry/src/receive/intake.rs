@@ -9,10 +9,8 @@ use super::{
 };
 use bytes::Bytes;
 use hesper_collector_config::Compression;
-use hesper_otlp::{Refusal, limits::Limits};
+use hesper_otlp::{Refusal, limits::Limits, room::Room};
 
-/// What is allocated before it has come, at most, because somebody says how much will come. Memory that nothing was written to is not there yet.
-const EXPECTED: usize = 1 << 20;
 /// A single piece that is smaller is copied: it would hold the whole buffer of the connection.
 const WORTH_KEEPING: usize = 8 << 10;
 
@@ -39,7 +37,7 @@ pub(crate) struct Whole {
 enum Store {
     Nothing,
     One(Bytes),
-    Many(Vec<u8>),
+    Many(Room),
     Packed(Box<Decoder>, Output),
 }
 
@@ -86,12 +84,15 @@ impl Intake for Whole {
         match &mut self.store {
             Store::Nothing => self.store = Store::One(chunk),
             Store::One(first) => {
-                let mut bytes = Vec::with_capacity(self.expected.min(EXPECTED).max(self.wire));
-                bytes.extend_from_slice(first);
-                bytes.extend_from_slice(&chunk);
-                self.store = Store::Many(bytes);
+                let most = if self.expected > 0 { self.expected } else { self.limits.request };
+                let mut room = Room::new(most);
+                // Somebody says how much will come: what is large costs addresses until it has come.
+                room.reserve(self.expected.max(self.wire));
+                room.extend(first);
+                room.extend(&chunk);
+                self.store = Store::Many(room);
             }
-            Store::Many(bytes) => bytes.extend_from_slice(&chunk),
+            Store::Many(room) => room.extend(&chunk),
             Store::Packed(..) => {}
         }
         Ok(())
@@ -105,21 +106,18 @@ impl Intake for Whole {
     }
 
     fn finish(self, lease: &mut Lease) -> Result<Bytes, Refusal> {
-        let mut bytes = match self.store {
+        let bytes = match self.store {
             Store::Nothing => return Ok(Bytes::new()),
             Store::One(bytes) if bytes.len() < WORTH_KEEPING => return Ok(Bytes::copy_from_slice(&bytes)),
             Store::One(bytes) => return Ok(bytes),
-            Store::Many(bytes) => bytes,
+            Store::Many(room) => room.into_bytes(),
             Store::Packed(decoder, mut out) => {
                 decoder.finish(&mut out, lease)?;
-                out.into_vec()
+                out.into_bytes()
             }
         };
-        if bytes.capacity() - bytes.len() > bytes.len() / 4 {
-            bytes.shrink_to_fit();
-        }
         lease.settle(bytes.len());
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 
