@@ -246,7 +246,7 @@ async fn what_strangers_ask_for_makes_no_series_of_its_own() {
     }
     let after = page().await;
     assert_eq!(series(&after), before, "{after}");
-    assert!(after.contains("route=\"unknown\"") && !after.contains("made"), "{after}");
+    assert!(after.contains("route=\"unknown\"") && !after.contains("/made"), "{after}");
     assert!(
         after.contains(
             "hesper_grpc_request_duration_seconds_count{method=\"unknown\",code=\"UNIMPLEMENTED\"} 20"
