@@ -40,6 +40,7 @@ fn create() -> Vec<Case> {
         2, ["create", "identity", "x", "--tags-json", "[1]"] => ["a JSON object is needed"];
         1, ["create", "identity", ""] => ["name must not be empty"];
         1, ["create", "identity", "a\nb"] => [r"a\nb", "must not contain control characters"];
+        1, ["create", "identity", "x", "--permissions", "telemetry.read"] => ["knows no 'telemetry.read'", "the words are telemetry.forward"];
         1, ["create", "identity", "taken"] => ["409 Conflict", "already an identity named 'taken'"];
         1, ["create", "identity", "device", "taken", "-o", "new.jwt"] => ["already an identity named 'taken'"];
         1, ["create", "identity", "x", "-a", "#x"] => ["roleAttributes", "'#x'"];
