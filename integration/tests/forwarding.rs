@@ -55,7 +55,7 @@ fn lie(weight: usize) -> ExportTraceServiceRequest {
     let lies = || {
         let keys =
             ["hesper.identity.id", "hesper.identity.name", "hesper.identity.name", "hesper.forwarded.for"];
-        keys.map(|key| text(key, "root")).into_iter().chain([text("hesper.service.name", "kept")])
+        keys.map(|key| text(key, "root")).into_iter().chain([text("mesh.service.name", "kept")])
     };
     let span = Span {
         trace_id: rand::random::<[u8; 16]>().to_vec(),
@@ -202,7 +202,7 @@ fn identities_forward_as_long_as_they_may_and_what_they_claim_is_taken_out() {
         assert!(!format!("{item:?}").contains("root"), "{item:?}");
         if item.line.starts_with("span") {
             assert_eq!(
-                item.attributes.get("hesper.service.name").as_deref(),
+                item.attributes.get("mesh.service.name").as_deref(),
                 Some("kept"),
                 "no claim about anybody"
             );
@@ -256,7 +256,7 @@ fn a_dial_says_by_which_rule_it_was_decided_and_what_was_granted() {
         let server =
             |s: &&Span| s.name == "hesper.control.v1.NodeControl/Dial" && s.kind == SpanKind::Server as i32;
         let server = spans.iter().filter(server);
-        let policy = |s: &&Span| s.name == "policy decide" && attribute(s, "hesper.outcome") == outcome;
+        let policy = |s: &&Span| s.name == "policy decide" && attribute(s, "mesh.outcome") == outcome;
         let mut decisions = spans.iter().filter(policy);
         decisions.find_map(|d| {
             let of = server.clone().find(|s| s.span_id == d.parent_span_id)?;
@@ -268,9 +268,9 @@ fn a_dial_says_by_which_rule_it_was_decided_and_what_was_granted() {
     let (decision, call, _) = decided("denied").expect("just seen");
     let rule = "no Dial service-policy has both identity 'client' and service 'web'";
     for span in [&decision, &call] {
-        assert_eq!(attribute(span, "hesper.policy.rule"), rule, "{span:?}");
-        assert_eq!(attribute(span, "hesper.outcome"), "denied");
-        assert_eq!(attribute(span, "hesper.identity.name"), "client");
+        assert_eq!(attribute(span, "mesh.policy.rule"), rule, "{span:?}");
+        assert_eq!(attribute(span, "mesh.outcome"), "denied");
+        assert_eq!(attribute(span, "mesh.identity.name"), "client");
         assert!(span.status.as_ref().is_none_or(|s| s.code == 0), "no error of ours: {span:?}");
     }
     stack.allow("Dial", "web", "@client");
@@ -280,8 +280,8 @@ fn a_dial_says_by_which_rule_it_was_decided_and_what_was_granted() {
         spans.iter().any(|s| {
             s.name == "grant issue"
                 && s.parent_span_id == call.span_id
-                && attribute(s, "hesper.service.name") == "web"
-                && !attribute(s, "hesper.grant.id").is_empty()
+                && attribute(s, "mesh.service.name") == "web"
+                && !attribute(s, "mesh.grant.id").is_empty()
         })
     });
 }

@@ -98,19 +98,19 @@ fn one_dial_is_one_trace_from_the_dialer_over_both_routers_to_the_target() {
         admits.iter().find(|span| span.parent_span_id == one("pass").span_id).expect("the first router");
     let far = admits.iter().find(|span| span.parent_span_id == near.span_id).expect("the second router");
     recorder::assert_chain(&spans, &[dialed, one("pass"), near, far]);
-    assert_eq!((text(near, "hesper.path"), text(far, "hesper.path")), ("linked".into(), "direct".into()));
-    assert_ne!(text(near, "hesper.router.id"), text(far, "hesper.router.id"));
-    assert_eq!(text(one("pass"), "hesper.router.id"), text(near, "hesper.router.id"));
-    assert_eq!(text(one("pass"), "hesper.router.name"), "near");
+    assert_eq!((text(near, "mesh.path"), text(far, "mesh.path")), ("linked".into(), "direct".into()));
+    assert_ne!(text(near, "mesh.router.id"), text(far, "mesh.router.id"));
+    assert_eq!(text(one("pass"), "mesh.router.id"), text(near, "mesh.router.id"));
+    assert_eq!(text(one("pass"), "mesh.router.name"), "near");
     assert_eq!(
         [dialed.kind, one("accept tcp").kind, one(&to_target).kind, near.kind],
         [CLIENT, SERVER, CLIENT, SERVER]
     );
-    assert_eq!(text(dialed, "hesper.dial.cached"), "false");
-    assert_eq!(text(dialed, "hesper.dial.attempts"), "1");
-    assert_eq!(text(dialed, "hesper.terminator.id"), text(one("accept tcp"), "hesper.terminator.id"));
-    assert_eq!(text(one("accept tcp"), "hesper.dialer.name"), "client");
-    assert_eq!(text(one("accept tcp"), "hesper.outcome"), "accepted");
+    assert_eq!(text(dialed, "mesh.dial.cached"), "false");
+    assert_eq!(text(dialed, "mesh.dial.attempts"), "1");
+    assert_eq!(text(dialed, "mesh.terminator.id"), text(one("accept tcp"), "mesh.terminator.id"));
+    assert_eq!(text(one("accept tcp"), "mesh.dialer.name"), "client");
+    assert_eq!(text(one("accept tcp"), "mesh.outcome"), "accepted");
     assert_eq!(text(one(rpc), "rpc.response.status_code"), "OK");
     assert_eq!(text(one(&to_target), "server.port"), world.target.port().to_string());
 
@@ -121,7 +121,7 @@ fn one_dial_is_one_trace_from_the_dialer_over_both_routers_to_the_target() {
     dial(&trace);
     let spans = trace.spans(&["root", "dial tcp", "connect", "accept", "accept tcp", &to_target]);
     assert_eq!(spans.len(), 6, "{}", recorder::tree(&spans));
-    assert_eq!(text(recorder::one(&spans, "dial tcp"), "hesper.dial.cached"), "true");
+    assert_eq!(text(recorder::one(&spans, "dial tcp"), "mesh.dial.cached"), "true");
     assert!(!unsampled.is_recorded());
 
     early_bytes_and_datagrams(&world);
@@ -175,7 +175,7 @@ fn failures(world: &World) {
     );
     // A no is an answer.
     assert_eq!(
-        (text(one("accept closed"), "hesper.outcome"), status("accept closed").code),
+        (text(one("accept closed"), "mesh.outcome"), status("accept closed").code),
         ("refused".into(), 0)
     );
     let target = spans.iter().find(|span| span.name.starts_with("connect 127.0.0.1:")).expect("the target");
@@ -237,7 +237,7 @@ fn a_scrape_through_the_proxy_is_joined_and_so_is_its_target() {
     assert_eq!(recorder::hex(&one("GET").parent_span_id), trace.parent.span_id());
     assert_eq!((one("GET").kind, text(one("GET"), "http.response.status_code")), (SERVER, "200".into()));
     assert_eq!(
-        (text(one("GET"), "server.address"), text(one("GET"), "hesper.service.name")),
+        (text(one("GET"), "server.address"), text(one("GET"), "mesh.service.name")),
         ("tcp".into(), "tcp".into())
     );
     assert!(!format!("{spans:?}").contains("secret"), "{spans:?}");

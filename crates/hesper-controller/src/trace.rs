@@ -12,11 +12,11 @@ use tonic::Code;
 use tracing::{Span, info_span};
 
 /// Ids and names of who asks.
-const IDENTITY: (&str, &str) = ("hesper.identity.id", "hesper.identity.name");
+const IDENTITY: (&str, &str) = ("mesh.identity.id", "mesh.identity.name");
 /// How it ended, where that is no error of ours.
-pub(crate) const OUTCOME: &str = "hesper.outcome";
+pub(crate) const OUTCOME: &str = "mesh.outcome";
 /// The policy or the reason that decided.
-pub(crate) const RULE: &str = "hesper.policy.rule";
+pub(crate) const RULE: &str = "mesh.policy.rule";
 const ERROR_TYPE: &str = "error.type";
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -170,7 +170,7 @@ pub(crate) fn decide(model: &Model, request: &Request<'_>, who: &Identity, what:
 
 /// The span of a decision.
 pub(crate) fn decision(identity: &str, service: &str) -> Span {
-    info_span!("policy decide", hesper.identity.name = identity, hesper.service.name = service)
+    info_span!("policy decide", mesh.identity.name = identity, mesh.service.name = service)
 }
 
 /// It was decided so.
@@ -186,7 +186,7 @@ pub(crate) fn enrolled(span: &Span, method: &'static str, subject: &Named, outco
     if span.is_disabled() {
         return;
     }
-    set(span, "hesper.enrollment.method", method);
+    set(span, "mesh.enrollment.method", method);
     set(span, OUTCOME, outcome);
     if let Some(id) = &subject.id {
         set(span, IDENTITY.0, id.clone());

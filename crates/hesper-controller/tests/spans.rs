@@ -89,13 +89,13 @@ async fn a_request_leaves_one_connected_trace() {
     assert_eq!(attribute(request, "http.response.status_code"), Some(json!(201)));
     assert_eq!(attribute(request, "http.request.method"), Some(json!("POST")));
     assert_eq!(attribute(request, "client.address"), Some(json!("127.0.0.1")));
-    assert_eq!(attribute(request, "hesper.identity.name"), Some(json!("Default Admin")));
+    assert_eq!(attribute(request, "mesh.identity.name"), Some(json!("Default Admin")));
     for name in ["store get", "store txn"] {
         let operation = named(&all, name);
         assert_eq!(operation.parent_span_id, request.span_id, "{name}");
         assert_eq!(attribute(operation, "db.system.name"), Some(json!("sqlite")));
     }
-    assert!(attribute(named(&all, "store txn"), "hesper.store.revision").is_some());
+    assert!(attribute(named(&all, "store txn"), "mesh.store.revision").is_some());
     assert!(!format!("{all:?}").contains("secret"), "no query, no header, no body");
     assert!(!format!("{all:?}").contains(&h.token));
     let event = follower.next().await.events.remove(0);
@@ -115,9 +115,9 @@ async fn a_request_leaves_one_connected_trace() {
         let all = ended(&spans).await;
         let (request, enroll) = (named(&all, "POST /edge/client/v1/enroll"), named(&all, "enroll"));
         assert_eq!(enroll.parent_span_id, request.span_id);
-        assert_eq!(attribute(enroll, "hesper.outcome"), Some(json!(outcome)));
-        assert_eq!(attribute(enroll, "hesper.enrollment.method"), Some(json!("ott")));
-        assert_eq!(attribute(enroll, "hesper.identity.name"), Some(json!("node")));
+        assert_eq!(attribute(enroll, "mesh.outcome"), Some(json!(outcome)));
+        assert_eq!(attribute(enroll, "mesh.enrollment.method"), Some(json!("ott")));
+        assert_eq!(attribute(enroll, "mesh.identity.name"), Some(json!("node")));
         assert!(request.status.as_ref().is_none_or(|s| s.code != Code::Error as i32), "no error of ours");
     }
 
@@ -128,5 +128,5 @@ async fn a_request_leaves_one_connected_trace() {
     let all = ended(&spans).await;
     let request = named(&all, "GET /edge/management/v1/identities");
     assert_eq!(attribute(request, "error.type"), Some(json!("UNAUTHORIZED")));
-    assert_eq!(attribute(request, "hesper.outcome"), Some(json!("denied")));
+    assert_eq!(attribute(request, "mesh.outcome"), Some(json!("denied")));
 }

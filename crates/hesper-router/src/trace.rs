@@ -20,7 +20,7 @@ impl Admit {
             None => Span::none(),
             Some(parent) => hesper_trace::entry(Some(parent), || {
                 let id = plane.told().map(|told| told.id.to_string()).unwrap_or_default();
-                tracing::info_span!("admit", otel.kind = "server", "hesper.router.id" = id)
+                tracing::info_span!("admit", otel.kind = "server", "mesh.router.id" = id)
             }),
         };
         Self { span, parent }
@@ -38,13 +38,13 @@ impl Admit {
             (false, true) => "linked",
             (false, false) => "none",
         };
-        hesper_trace::set(&self.span, "hesper.outcome", "admitted");
-        hesper_trace::set(&self.span, "hesper.path", path);
+        hesper_trace::set(&self.span, "mesh.outcome", "admitted");
+        hesper_trace::set(&self.span, "mesh.path", path);
     }
 
     /// It opens nothing.
     pub(crate) fn refused(&self, error: &AdmitError) {
-        hesper_trace::set(&self.span, "hesper.outcome", "denied");
+        hesper_trace::set(&self.span, "mesh.outcome", "denied");
         hesper_trace::set(&self.span, "error.type", kind(error));
     }
 }

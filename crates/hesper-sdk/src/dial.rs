@@ -409,10 +409,8 @@ impl<'a> Dial<'a> {
             lease.presented.store(true, Relaxed);
         }
         self.stage(format!("the connection to hosting identity {}", lease.binder_id));
-        let span = trace::stage(
-            &self.span,
-            || tracing::info_span!("connect", "hesper.binder.id" = %lease.binder_id),
-        );
+        let span =
+            trace::stage(&self.span, || tracing::info_span!("connect", "mesh.binder.id" = %lease.binder_id));
         let connecting = lease.node.connect_peer(&lease.binder_id, lease.binder_tag);
         let begun = Instant::now();
         let connected = timeout(connect_patience(self.left()), connecting).instrument(span.clone()).await;

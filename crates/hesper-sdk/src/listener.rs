@@ -216,7 +216,7 @@ impl Incoming {
     fn new(arrival: Arrival, service: &str, observer: Option<Arc<dyn Observer>>) -> Self {
         if !arrival.span.is_disabled() {
             arrival.span.record("otel.name", format!("accept {service}"));
-            hesper_trace::set(&arrival.span, "hesper.service.name", service.to_owned());
+            hesper_trace::set(&arrival.span, "mesh.service.name", service.to_owned());
         }
         Self { arrival, service: service.to_owned(), came: Instant::now(), observer }
     }

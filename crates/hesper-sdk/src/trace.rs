@@ -11,12 +11,12 @@ pub(crate) fn dial(key: &Key, datagrams: bool) -> Span {
             "dial",
             otel.kind = "client",
             otel.name = format!("dial {}", key.service),
-            "hesper.service.name" = key.service,
-            "hesper.instance" = Empty,
+            "mesh.service.name" = key.service,
+            "mesh.instance" = Empty,
             "network.transport" = if datagrams { "udp" } else { "tcp" },
         );
         if !key.instance.is_empty() {
-            hesper_trace::set(&span, "hesper.instance", key.instance.clone());
+            hesper_trace::set(&span, "mesh.instance", key.instance.clone());
         }
         span
     })
@@ -32,9 +32,9 @@ pub(crate) fn way(dial: &Span, lease: &Lease, attempt: usize) {
     if dial.is_disabled() {
         return;
     }
-    hesper_trace::set(dial, "hesper.terminator.id", lease.terminator_id.clone());
-    hesper_trace::set(dial, "hesper.binder.id", lease.binder_id.to_string());
-    hesper_trace::set(dial, "hesper.dial.attempts", i64::try_from(attempt + 1).unwrap_or(i64::MAX));
+    hesper_trace::set(dial, "mesh.terminator.id", lease.terminator_id.clone());
+    hesper_trace::set(dial, "mesh.binder.id", lease.binder_id.to_string());
+    hesper_trace::set(dial, "mesh.dial.attempts", i64::try_from(attempt + 1).unwrap_or(i64::MAX));
 }
 
 /// What became of the lease's pass: the router that took it and is used.
@@ -50,9 +50,9 @@ pub(crate) fn presented(pass: &Span, lease: &Lease, result: Result<&String, &Dia
             let mut paths = tokens.response.paths.iter().map(|path| &path.router_ids);
             // The router takes the direct way where there are both.
             let path = paths.find(|path| path.first() == Some(id)).map(|path| path.join(","));
-            hesper_trace::set(pass, "hesper.router.ids", path.unwrap_or_default());
-            hesper_trace::set(pass, "hesper.router.id", id.clone());
-            hesper_trace::set(pass, "hesper.router.name", name.unwrap_or_default());
+            hesper_trace::set(pass, "mesh.router.ids", path.unwrap_or_default());
+            hesper_trace::set(pass, "mesh.router.id", id.clone());
+            hesper_trace::set(pass, "mesh.router.name", name.unwrap_or_default());
         }
         Err(error) => hesper_trace::fail(pass, error),
     }
@@ -69,7 +69,7 @@ pub(crate) fn dialed<T>(dial: &Span, result: &Result<T, DialError>, cached: bool
     if dial.is_disabled() {
         return;
     }
-    hesper_trace::set(dial, "hesper.dial.cached", cached);
+    hesper_trace::set(dial, "mesh.dial.cached", cached);
     if let Err(error) = result {
         hesper_trace::set(dial, "error.type", error.kind().as_str());
         hesper_trace::fail(dial, error);

@@ -12,7 +12,8 @@
 //! - [`Tap`]: the spans as they end, for a command that shows them.
 //! - [`fail`], [`set`]: what is known only after a span began.
 //!
-//! Names and attributes follow OpenTelemetry's semantic conventions; our own begin with `hesper.`. No secret is ever one.
+//! Names and attributes follow OpenTelemetry's semantic conventions; our own begin with `mesh.`, since what
+//! begins with `hesper.` is what gateways vouch for, and is taken out of what anybody else says. No secret is ever one.
 
 mod context;
 mod entry;

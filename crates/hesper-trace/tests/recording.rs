@@ -61,7 +61,7 @@ async fn a_sampled_parent_is_honoured_and_the_trace_goes_on_within() {
     let parent = TraceContext::parse(SAMPLED, "").expect("context");
     let span = entry(Some(&parent), || info_span!("outer", otel.kind = "server"));
     let told = async {
-        let inner = info_span!("inner", "hesper.service" = "metrics");
+        let inner = info_span!("inner", "mesh.service" = "metrics");
         let context = async { TraceContext::current().expect("recorded") }.instrument(inner).await;
         let nested = entry(None, || info_span!("nested"));
         hesper_trace::fail(&nested, "no way");
@@ -78,7 +78,7 @@ async fn a_sampled_parent_is_honoured_and_the_trace_goes_on_within() {
     assert!(all.iter().all(|span| span.trace_id == outer.trace_id));
     assert_eq!(outer.kind, 2);
     assert_eq!(nested.status.as_ref().map(|s| (s.code, &*s.message)), Some((2, "no way")));
-    assert!(inner.attributes.iter().any(|kv| kv.key == "hesper.service"), "{inner:?}");
+    assert!(inner.attributes.iter().any(|kv| kv.key == "mesh.service"), "{inner:?}");
     assert!(told.is_sampled());
     assert_eq!(told.trace_id(), parent.trace_id());
 }
@@ -135,7 +135,7 @@ async fn what_a_person_asked_to_see_is_recorded_always_and_shown_as_it_ends() {
     let tap = Tap::open().expect("the only one");
     assert!(Tap::open().is_none());
     for _ in 0..20 {
-        let span = root(|| info_span!("shown", "hesper.service.name" = "metrics"));
+        let span = root(|| info_span!("shown", "mesh.service.name" = "metrics"));
         hesper_trace::fail(&span, "no way");
         async { drop(info_span!("step").entered()) }.instrument(span).await;
     }
@@ -144,7 +144,7 @@ async fn what_a_person_asked_to_see_is_recorded_always_and_shown_as_it_ends() {
     let (step, shown) = (&ended[0], &ended[1]);
     assert_eq!((&step.parent_id, &step.trace_id), (&shown.span_id, &shown.trace_id));
     assert_eq!(shown.error.as_deref(), Some("no way"));
-    assert_eq!(shown.attribute("hesper.service.name"), Some("metrics"));
+    assert_eq!(shown.attribute("mesh.service.name"), Some("metrics"));
     assert!(step.start >= shown.start && step.end <= shown.end);
     assert!(tap.take().is_empty());
     drop(tap);

@@ -77,7 +77,7 @@ fn a_request_through_two_gateways_is_one_trace_and_others_are_none() {
         "centre: otlp send traces",
     ];
     assert_eq!(way(&all, last), wanted);
-    assert_eq!(last.get("hesper.items"), "1");
+    assert_eq!(last.get("mesh.items"), "1");
     assert_eq!(all.len(), 4, "and no spans of the spans' own way: {all:?}");
     wait_until("the data", PATIENCE, || sink.items().len() == 3);
 }

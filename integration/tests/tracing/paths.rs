@@ -15,6 +15,8 @@ struct World {
     sink: OtlpSink,
     exporter: NodeExporter,
     stack: Stack,
+    /// The identity file of the one who may dial.
+    client: String,
     _host: Process,
 }
 
@@ -25,20 +27,20 @@ impl World {
         let block = serde_json::json!({"enabled": true, "exporter_url": url});
         let flags = ["--tracing-exporter-url", &url];
         let stack = StackOptions::default().setting("tracing", block).router_arguments(&flags).start();
-        let host = stack.enroll("host", &[]);
-        stack.publish("web", exporter.address(), "@host");
+        let (host, client) = (stack.enroll("host", &[]), stack.enroll("client", &[]));
+        stack.publish("web", exporter.address, "@host");
         stack.allow("Dial", "web", "@client");
         let mut command = stack.hesper(&Place::host(), ["tunnel", "host", "-i", &host]);
         command.args(flags).env("OTEL_BSP_SCHEDULE_DELAY", "100");
         let mut host = Process::ours("host", command);
         host.wait_for_line("it has bound", PATIENCE, |line| line.contains("service bound").then_some(()));
-        Self { sink, exporter, stack, _host: host }
+        Self { sink, exporter, stack, client, _host: host }
     }
 
     /// The spans, once the backend's connection is on the way from `root`, and the roles that have a part in it.
     #[track_caller]
     fn connected(&self, root: &str, connect: &[&str]) -> Vec<Span> {
-        let last = format!("connect {}", self.exporter.address());
+        let last = format!("connect {}", self.exporter.address);
         wait_for("one connected trace", PATIENCE, || {
             let all = spans(&self.sink);
             let Some(first) = all.iter().find(|span| span.name() == root) else {
@@ -68,9 +70,8 @@ fn way_to(trace: &[Span], service: &str, name: &str) -> Vec<String> {
 #[test]
 fn a_dial_from_the_command_line_is_one_trace_over_every_role() {
     let world = World::start();
-    let client = world.stack.enroll("client", &[]);
     let exporter = format!("grpc://{}", world.sink.grpc());
-    let arguments = ["dial", "web", "-i", &client, "--trace", "--trace-exporter", &exporter];
+    let arguments = ["dial", "web", "-i", &world.client, "--trace", "--trace-exporter", &exporter];
     let command = world.stack.hesper(&Place::host(), arguments);
     let answer = run(command, "GET /metrics HTTP/1.0\r\n\r\n", PATIENCE).ok();
     assert!(answer.stdout.contains("node_"), "{}", answer.stdout);
@@ -78,9 +79,8 @@ fn a_dial_from_the_command_line_is_one_trace_over_every_role() {
     let trace = world
         .connected("hesper dial", &[&dial[..], &["hesper: accept", "hesper-tunnel: accept web"]].concat());
     let call = "hesper.control.v1.NodeControl/Dial";
-    let grant =
-        [&dial[..], &["hesper: grant", &format!("hesper: {call}"), &format!("hesper-controller: {call}")]]
-            .concat();
+    let (asking, answering) = (format!("hesper: {call}"), format!("hesper-controller: {call}"));
+    let grant = [&dial[..], &["hesper: grant", &asking, &answering]].concat();
     assert_eq!(way_to(&trace, "hesper-controller", call), grant);
     assert_eq!(way_to(&trace, "hesper-controller", "policy decide")[..grant.len()], grant);
     assert_eq!(
@@ -96,10 +96,11 @@ fn a_dial_from_the_command_line_is_one_trace_over_every_role() {
 #[test]
 fn a_scrape_through_the_proxy_is_one_trace_over_every_role() {
     let world = World::start();
-    let (client, port) = (world.stack.enroll("client", &[]), free_port());
-    let (address, url) = (SocketAddr::from(([127, 0, 0, 1], port)), format!("grpc://{}", world.sink.grpc()));
-    let mut command =
-        world.stack.hesper(&Place::host(), ["tunnel", "run", "-i", &client, "--proxy", &address.to_string()]);
+    let (address, url) =
+        (SocketAddr::from(([127, 0, 0, 1], free_port())), format!("grpc://{}", world.sink.grpc()));
+    let mut command = world
+        .stack
+        .hesper(&Place::host(), ["tunnel", "run", "-i", &world.client, "--proxy", &address.to_string()]);
     command.args(["--tracing-exporter-url", &url, "--tracing-sampling-rate-per-million", ALL]);
     command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
     let mut proxy = Process::ours("proxy", command);

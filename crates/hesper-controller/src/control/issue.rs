@@ -41,15 +41,15 @@ pub(super) fn issue(
     route: &Route,
     to: Recipient<'_>,
 ) -> Result<DialResponse, Refused> {
-    let span = info_span!("grant issue", hesper.service.name = route.service);
+    let span = info_span!("grant issue", mesh.service.name = route.service);
     let issued = span.in_scope(|| put_out(state, model, route, to));
     if let Ok(grant) = issued.as_ref()
         && !span.is_disabled()
     {
-        hesper_trace::set(&span, "hesper.grant.id", grant.grant_id.clone());
-        hesper_trace::set(&span, "hesper.terminator.id", grant.terminator_id.clone());
+        hesper_trace::set(&span, "mesh.grant.id", grant.grant_id.clone());
+        hesper_trace::set(&span, "mesh.terminator.id", grant.terminator_id.clone());
         let routers = grant.paths.iter().flat_map(|path| path.router_ids.iter().cloned());
-        hesper_trace::set_list(&span, "hesper.router.ids", routers);
+        hesper_trace::set_list(&span, "mesh.router.ids", routers);
     }
     issued
 }

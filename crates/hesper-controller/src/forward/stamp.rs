@@ -1,17 +1,11 @@
-//! Whose telemetry it is. Pure.
-//!
-//! Only claims about identities are ours alone here: what else begins with `hesper.` is what the mesh's own programs say about their
-//! work (`hesper.service.name` and so on), and stays.
+//! Whose telemetry it is, by the same rule as at the collectors' doors. Pure.
 
 use hesper_otlp::{
     Batch, Stamp,
-    stamp::{StampError, stamp as apply},
+    stamp::{RESERVED_PREFIX, StampError, stamp as apply},
 };
 use hesper_telemetry::origin::Sender;
 
-/// What the sender's claims begin with.
-const IDENTITY: &str = "hesper.identity.";
-const FORWARDED: &str = "hesper.forwarded.";
 /// Id and name of the sender, and for whom it was forwarded; as gateways of the mesh name them.
 const IDENTITY_ID: &str = "hesper.identity.id";
 const IDENTITY_NAME: &str = "hesper.identity.name";
@@ -22,12 +16,11 @@ const FORWARDED_FOR: &str = "hesper.forwarded.for";
 /// # Errors
 /// It has too many resources.
 pub(super) fn stamp(batch: Batch, sender: &Sender) -> Result<Batch, StampError> {
-    let payload = apply(batch.signal, &batch.payload, &Stamp::new(FORWARDED))?;
-    let ours = Stamp::new(IDENTITY)
+    let ours = Stamp::new(RESERVED_PREFIX)
         .with(IDENTITY_ID, &sender.id)
         .with(IDENTITY_NAME, &sender.name)
         .with_list(FORWARDED_FOR, [sender.name.as_str()]);
-    Ok(Batch { payload: apply(batch.signal, &payload, &ours)?, ..batch })
+    Ok(Batch { payload: apply(batch.signal, &batch.payload, &ours)?, ..batch })
 }
 
 #[cfg(test)]
@@ -57,7 +50,7 @@ mod tests {
             text("hesper.identity.name"),
             text("hesper.identity.name"),
             text("hesper.forwarded.for"),
-            text("hesper.service.name"),
+            text("mesh.service.name"),
             kv("deep", Value::KvlistValue(inside)),
         ]
     }
@@ -84,7 +77,7 @@ mod tests {
         assert_eq!(times("\"hesper.identity.name\""), 2);
         assert_eq!(times("\"hesper.forwarded.for\""), 2);
         assert_eq!(times("\"kept\""), 9, "every other one");
-        assert_eq!(times("\"hesper.service.name\""), 9);
+        assert_eq!(times("\"mesh.service.name\""), 9);
         for spans in request.resource_spans {
             let attributes = spans.resource.expect("a resource").attributes;
             let ours = attributes

@@ -1,7 +1,8 @@
 //! Events as OTLP log records (OpenTelemetry's logs data model and semantic conventions). Pure.
 //!
 //! The event's name is `hesper.` and its kind; attributes have the names of the semantic conventions where there is one, else they are under
-//! [`PREFIX`]: `hesper.identity.name`, `hesper.service.name`, `hesper.rule`, and every further field of the event in snake case.
+//! [`PREFIX`]: `mesh.identity.name`, `mesh.service.name`, `mesh.rule`, and every further field of the event in snake case. (What begins with
+//! `hesper.` gateways vouch for, and take out of what anybody else says.)
 
 use super::{
     event::Event,
@@ -14,8 +15,10 @@ use opentelemetry_proto::tonic::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-/// What names of events and of our own attributes begin with.
-pub const PREFIX: &str = "hesper.";
+/// What names of events begin with.
+pub const NAME_PREFIX: &str = "hesper.";
+/// What our own attributes begin with.
+pub const PREFIX: &str = "mesh.";
 
 /// Fields that the semantic conventions have a name for.
 const CONVENTIONS: [(&str, &str); 4] = [
@@ -48,7 +51,7 @@ pub fn log_record(event: &Event, now: OffsetDateTime) -> LogRecord {
         flags,
         trace_id,
         span_id,
-        event_name: format!("{PREFIX}{}", event.kind()),
+        event_name: format!("{NAME_PREFIX}{}", event.kind()),
     }
 }
 
@@ -173,15 +176,15 @@ mod tests {
         assert_eq!((record.trace_id, record.span_id, record.flags), (vec![7; 16], vec![8; 8], 1));
         let record = log_record(&event, datetime!(2026-03-04 05:06:08 UTC));
         let expected = [
-            ("hesper.event.namespace", "circuit"),
-            ("hesper.outcome", "denied"),
-            ("hesper.identity.id", "i1"),
-            ("hesper.identity.name", "alice"),
-            ("hesper.service.id", "s1"),
-            ("hesper.service.name", "web"),
-            ("hesper.rule", "no policy"),
+            ("mesh.event.namespace", "circuit"),
+            ("mesh.outcome", "denied"),
+            ("mesh.identity.id", "i1"),
+            ("mesh.identity.name", "alice"),
+            ("mesh.service.id", "s1"),
+            ("mesh.service.name", "web"),
+            ("mesh.rule", "no policy"),
             ("error.type", "INVALID_SERVICE"),
-            ("hesper.renewal", "Some(BoolValue(false))"),
+            ("mesh.renewal", "Some(BoolValue(false))"),
             ("hesper.key_sha256", "ab"),
         ];
         assert_eq!(told(&record), expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
@@ -206,7 +209,7 @@ mod tests {
         let value = serde_json::json!({ "n": -3, "x": 0.5, "list": ["a", null, true] });
         let event = Event::success(Kind::Change).field("value", value);
         let record = log_record(&event, OffsetDateTime::UNIX_EPOCH);
-        let shown = &told(&record)["hesper.value"];
+        let shown = &told(&record)["mesh.value"];
         for part in ["IntValue(-3)", "DoubleValue(0.5)", "BoolValue(true)", "StringValue(\"a\")"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }

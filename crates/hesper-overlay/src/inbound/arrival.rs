@@ -55,7 +55,7 @@ impl Arrival {
     pub async fn accept(mut self) -> io::Result<Stream> {
         let answered = answer(&mut self.stream, DialResult::default()).await;
         match &answered {
-            Ok(()) => hesper_trace::set(&self.span, "hesper.outcome", "accepted"),
+            Ok(()) => hesper_trace::set(&self.span, "mesh.outcome", "accepted"),
             Err(error) => hesper_trace::fail(&self.span, error),
         }
         answered.map(|()| self.stream)
@@ -63,7 +63,7 @@ impl Arrival {
 
     /// Refuses it, with a reason for the dialer.
     pub async fn refuse(mut self, reason: &str) {
-        hesper_trace::set(&self.span, "hesper.outcome", "refused");
+        hesper_trace::set(&self.span, "mesh.outcome", "refused");
         let result = DialResult { code: code::REFUSED.into(), message: reason.into() };
         // A dialer that is gone needs no answer.
         if answer(&mut self.stream, result).await.is_ok() {

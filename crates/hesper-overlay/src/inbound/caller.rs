@@ -224,7 +224,7 @@ impl Caller {
         match self.admit(&node, id, (&service, &terminator), &dial.grant, &stream) {
             Ok((listener, claims)) => {
                 if !span.is_disabled() {
-                    hesper_trace::set(&span, "hesper.dialer.name", claims.dialer_name.clone());
+                    hesper_trace::set(&span, "mesh.dialer.name", claims.dialer_name.clone());
                 }
                 let arrival = Arrival {
                     dialer: self.dialer.id.clone(),
@@ -268,9 +268,9 @@ impl Caller {
                 "accept",
                 otel.kind = "server",
                 otel.name = tracing::field::Empty,
-                "hesper.service.id" = %target.0,
-                "hesper.terminator.id" = %target.1,
-                "hesper.dialer.id" = %self.dialer.id,
+                "mesh.service.id" = %target.0,
+                "mesh.terminator.id" = %target.1,
+                "mesh.dialer.id" = %self.dialer.id,
             )
         })
     }
@@ -323,7 +323,7 @@ impl Caller {
 
 /// It is not let through to the program.
 fn denied(span: &Span, code: &'static str) {
-    hesper_trace::set(span, "hesper.outcome", "denied");
+    hesper_trace::set(span, "mesh.outcome", "denied");
     hesper_trace::set(span, "error.type", code);
 }
 

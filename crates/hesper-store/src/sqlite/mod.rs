@@ -109,9 +109,9 @@ macro_rules! operation {
             $name,
             db.system.name = "sqlite",
             db.operation.name = $operation,
-            hesper.store.objects = $objects,
-            hesper.store.revision = Empty,
-            hesper.outcome = Empty,
+            mesh.store.objects = $objects,
+            mesh.store.revision = Empty,
+            mesh.outcome = Empty,
             error.type = Empty,
             otel.status_code = Empty,
         )
@@ -133,7 +133,7 @@ impl Store for Sqlite {
             span,
             move |reply| Request::Get(key, reply),
             |span, found| {
-                span.record("hesper.store.objects", i64::from(found.is_some()));
+                span.record("mesh.store.objects", i64::from(found.is_some()));
             },
         )
     }
@@ -145,7 +145,7 @@ impl Store for Sqlite {
             span,
             move |reply| Request::List(prefix, reply),
             |span, found| {
-                span.record("hesper.store.objects", i64::try_from(found.len()).unwrap_or(i64::MAX));
+                span.record("mesh.store.objects", i64::try_from(found.len()).unwrap_or(i64::MAX));
             },
         )
     }
@@ -161,11 +161,11 @@ impl Store for Sqlite {
             move |reply| Request::Commit(txn, reply),
             |span, done| match done {
                 Commit::Done(revision) => {
-                    span.record("hesper.store.revision", i64::try_from(*revision).unwrap_or(i64::MAX));
+                    span.record("mesh.store.revision", i64::try_from(*revision).unwrap_or(i64::MAX));
                 }
                 // No failure: the caller reads again and decides again.
                 Commit::Conflict(_) => {
-                    span.record("hesper.outcome", "conflict");
+                    span.record("mesh.outcome", "conflict");
                 }
             },
         )

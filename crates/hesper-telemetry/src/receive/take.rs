@@ -65,7 +65,7 @@ pub(crate) async fn take<I: Intake>(
     let signal = order.signal;
     let span = hesper_trace::entry_from(
         &order.head.headers,
-        || info_span!("otlp receive", otel.name = format!("otlp receive {signal}"), otel.kind = "server", "hesper.signal" = %signal),
+        || info_span!("otlp receive", otel.name = format!("otlp receive {signal}"), otel.kind = "server", "mesh.signal" = %signal),
     );
     let taken = take_in_time(core, peer, order, body, report).instrument(span.clone()).await;
     trace_outcome(&span, report, &taken);
@@ -79,7 +79,7 @@ fn trace_outcome(span: &Span, report: &Report<'_>, taken: &Result<PartialSuccess
     let request = &report.request;
     hesper_trace::set(
         span,
-        "hesper.items",
+        "mesh.items",
         i64::try_from(request.accepted + request.refused).unwrap_or(i64::MAX),
     );
     let Err(refusal) = taken else { return };

@@ -43,7 +43,7 @@ pub(super) fn begin<B>(request: &Request<B>) -> Span {
 /// The service that the request goes to.
 pub(super) fn service(name: &str) {
     if hesper_trace::is_recorded() {
-        hesper_trace::set(&Span::current(), "hesper.service.name", name.to_owned());
+        hesper_trace::set(&Span::current(), "mesh.service.name", name.to_owned());
     }
 }
 

@@ -51,17 +51,17 @@ pub(super) fn dialed(spans: &[Ended]) -> Option<Dialed> {
     // What was tried again counts as it went the last time.
     let pass = inside.iter().rev().find(|span| span.name == "pass");
     let failed_at = dial.error.as_deref().and_then(|error| blamed(&steps, error)).map(str::to_owned);
-    let ids = pass.and_then(|pass| pass.attribute("hesper.router.ids"));
+    let ids = pass.and_then(|pass| pass.attribute("mesh.router.ids"));
     Some(Dialed {
         trace_id: dial.trace_id.clone(),
         took_ms: millis(took(dial)),
         error: dial.error.clone(),
         failed_at,
-        cached: dial.attribute("hesper.dial.cached") == Some("true"),
-        attempts: dial.attribute("hesper.dial.attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
-        terminator_id: text(dial, "hesper.terminator.id"),
-        binder_id: text(dial, "hesper.binder.id"),
-        router: pass.map(|pass| text(pass, "hesper.router.name")).unwrap_or_default(),
+        cached: dial.attribute("mesh.dial.cached") == Some("true"),
+        attempts: dial.attribute("mesh.dial.attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
+        terminator_id: text(dial, "mesh.terminator.id"),
+        binder_id: text(dial, "mesh.binder.id"),
+        router: pass.map(|pass| text(pass, "mesh.router.name")).unwrap_or_default(),
         path: ids.map(|ids| ids.split(',').map(str::to_owned).collect()).unwrap_or_default(),
         steps,
     })
@@ -126,19 +126,12 @@ mod tests {
         let spans = [
             span(5, 3, "hesper.control.v1.NodeControl/Dial", (11, 14)),
             span(3, 2, "grant", (10, 15)),
-            with(
-                span(4, 2, "pass", (15, 17)),
-                &[("hesper.router.name", "near"), ("hesper.router.ids", "a,b")],
-            ),
+            with(span(4, 2, "pass", (15, 17)), &[("mesh.router.name", "near"), ("mesh.router.ids", "a,b")]),
             span(6, 2, "connect", (17, 20)),
             span(7, 2, "accept", (20, 22)),
             with(
                 span(2, 1, "dial metrics", (10, 22)),
-                &[
-                    ("hesper.dial.cached", "false"),
-                    ("hesper.dial.attempts", "1"),
-                    ("hesper.binder.id", "bob"),
-                ],
+                &[("mesh.dial.cached", "false"), ("mesh.dial.attempts", "1"), ("mesh.binder.id", "bob")],
             ),
             span(1, 0, "hesper trace dial", (0, 30)),
         ];

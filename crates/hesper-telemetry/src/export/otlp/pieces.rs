@@ -138,9 +138,9 @@ async fn carry(carrier: &dyn Carrier, piece: &Piece<'_>, items: u64) -> Answer {
             "otlp send",
             otel.name = format!("otlp send {signal}"),
             otel.kind = "client",
-            "hesper.signal" = %signal,
-            "hesper.destination" = carrier.to(),
-            "hesper.items" = items,
+            "mesh.signal" = %signal,
+            "mesh.destination" = carrier.to(),
+            "mesh.items" = items,
         )
     });
     let answer = carrier.carry(piece).instrument(span.clone()).await;
