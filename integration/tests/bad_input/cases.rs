@@ -266,7 +266,18 @@ fn others() -> Vec<Case> {
         2, ["events", "--outcome", "ok"] => ["'ok'", "denied"];
         2, ["events", "--since", "yesterday"] => ["\"yesterday\" is no duration"];
         2, ["events", "-n", "4097"] => ["4097", "0..=4096"];
+        2, ["dial", "taken"] => ["--identity"];
+        1, ["dial", "taken", "-i", "nowhere"] => ["no identity file nowhere", "hesper edge enroll"];
+        1, ["dial", "taken", "-i", "text"] => ["text is not an identity file"];
+        2, ["trace"] => ["requires a subcommand", "dial"];
+        2, ["trace", "dial", "taken"] => ["--identity"];
+        2, ["trace", "dial", "taken", "-i", "text", "-n", "0"] => ["0"];
+        1, ["trace", "dial", "taken", "-i", "text"] => ["text is not an identity file"];
+        2, ["doctor", "--timeout", "soon"] => ["soon"];
+        2, ["doctor", "extra"] => ["'extra'"];
         2, ["version", "extra"] => ["'extra'"];
+        2, ["version", "--trace-exporter", "grpc://127.0.0.1:4317"] => ["--trace"];
+        2, ["version", "--trace", "--trace-exporter", "ftp://x"] => ["'ftp://x' is no exporter URL", "grpc://HOST:PORT"];
         2, ["completion"] => ["<SHELL>"];
         2, ["completion", "tcsh"] => ["tcsh", "bash, zsh, fish"];
         2, ["enroll"] => ["<JWT"];
