@@ -4,9 +4,14 @@ use crate::ground::{Span, spans, way};
 use hesper_integration::{
     Collector, Process, Stack, StackOptions, free_port, http,
     otlp::{OtlpSink, Requests},
-    wait_for, wait_until,
+    pki, wait_for, wait_until,
 };
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -87,6 +92,61 @@ fn a_sampled_parent_in_the_environment_is_joined() {
     assert_eq!(spans(&sink).len(), before, "who asks does not record it, so nobody does");
 }
 
+/// A collector that wants a certificate of whoever sends, over HTTPS and over gRPC with TLS.
+#[test]
+fn mutual_tls_by_both_protocols() {
+    let (stack, sink) = (Stack::start(), OtlpSink::start());
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let server = pki::certificate(&["127.0.0.1"], dirs[0].path());
+    let client = pki::certificate(&["ops"], dirs[1].path());
+    let tls = format!(
+        "tls: {{cert_file: '{}', key_file: '{}', client_ca_file: '{}'}}",
+        server.certificate.display(),
+        server.key.display(),
+        client.authority.display()
+    );
+    let receiver = |protocol: &str| format!("{protocol}: {{endpoint: '127.0.0.1:0', {tls}}}");
+    let config = forwarding(&format!("{}, {}", receiver("grpc"), receiver("http")), &sink);
+    let collector = Collector::new("collector", &config).start();
+    let urls = [
+        format!("https://{}", collector.told("otlp/http")),
+        format!("grpc://{}", collector.told("otlp/grpc")),
+    ];
+    let text = |path: &Path| path.display().to_string();
+    let (ca, certificate, key) = (text(&server.authority), text(&client.certificate), text(&client.key));
+    let ours = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &*ca),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*certificate),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &*key),
+    ];
+    for (sent, url) in urls.iter().enumerate() {
+        let arguments = ["list", "identities", "--trace", "--trace-exporter", url];
+        for (variables, why) in
+            [(&ours[..1], "no client certificate"), (&[][..], "an authority nobody trusts")]
+        {
+            let listed = stack.cli_with(arguments, variables, "").ok();
+            assert!(listed.stderr.contains("not exported"), "{url}, {why}: {}", listed.stderr);
+            assert_eq!(listed.stderr.lines().count(), 1, "{url}, {why}: {}", listed.stderr);
+        }
+        assert_eq!(stack.cli_with(arguments, &ours, "").ok().stderr, "", "{url}");
+        wait_until("its spans", PATIENCE, || spans(&sink).len() == 2 * (sent + 1));
+    }
+    let half = [ours[1], ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1")];
+    let refused = stack.cli_with(["list", "identities", "--trace"], &half, "").fails_with(2);
+    assert!(refused.stderr.contains("key_file"), "{}", refused.stderr);
+}
+
+/// From these protocols of an OTLP receiver to a sink.
+fn forwarding(protocols: &str, sink: &OtlpSink) -> String {
+    format!(
+        "receivers: {{otlp: {{protocols: {{{protocols}}}}}}}
+exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
+service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}, telemetry: {{metrics: {{level: none}}}}}}
+",
+        sink.grpc()
+    )
+}
+
 /// What it wrote is read by our own collector, as OTLP/JSON.
 #[test]
 fn files_that_a_collector_reads_back() {
@@ -100,13 +160,7 @@ fn files_that_a_collector_reads_back() {
         fs::read_dir(&dir).expect("the directory").map(|e| e.expect("a file").path()).collect();
     let size: u64 = files.iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
     assert!(files.len() >= 2 && size <= 12_000, "{files:?} have {size} bytes");
-    let config = format!(
-        "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}
-exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
-service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}, telemetry: {{metrics: {{level: none}}}}}}
-",
-        sink.grpc()
-    );
+    let config = forwarding("http: {endpoint: '127.0.0.1:0'}", &sink);
     let collector = Collector::new("reader", &config).start();
     let to = format!("http://{}/v1/traces", collector.told("otlp/http"));
     let mut lines = 0;
@@ -130,13 +184,7 @@ fn a_dark_receiver() {
     stack.cli(["create", "service", "traces"]).ok();
     stack.allow("Bind", "traces", "@collector");
     stack.allow("Dial", "traces", "@node");
-    let config = format!(
-        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: hesper://traces}}}}}}}}
-exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
-service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}, telemetry: {{metrics: {{level: none}}}}}}
-",
-        sink.grpc()
-    );
+    let config = forwarding("grpc: {endpoint: hesper://traces}", &sink);
     let _collector = Collector::new("collector", &config).identity(&collector_id).start();
     let (_tunnel, proxy) = proxy(&stack, &node, &["--tracing-exporter-url", "hesper://traces", "--trace"]);
     wait_until("spans of the tunneler", PATIENCE, || {

@@ -3,16 +3,21 @@
 
 use crate::ground::{Span, spans, way};
 use hesper_integration::{
-    NodeExporter, Place, Process, Prometheus, Stack, StackOptions, free_port, otlp::OtlpSink, run, wait_for,
+    NodeExporter, Otelcol, Place, Process, Prometheus, Stack, StackOptions, free_port, otlp::OtlpSink, run,
+    wait_for,
 };
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ALL: &str = "1000000";
 
-/// A mesh whose roles send their spans to a sink, with a program behind the service `web`.
+/// A mesh whose roles send their spans to an OpenTelemetry Collector and on to a sink (where there is no Go, to the sink at once), with a
+/// program behind the service `web`.
 struct World {
     sink: OtlpSink,
+    _collector: Option<Otelcol>,
+    /// Where spans go.
+    url: String,
     exporter: NodeExporter,
     stack: Stack,
     /// The identity file of the one who may dial.
@@ -23,7 +28,17 @@ struct World {
 impl World {
     fn start() -> Self {
         let (sink, exporter) = (OtlpSink::start(), NodeExporter::start());
-        let url = format!("grpc://{}", sink.grpc());
+        let collector = Otelcol::start(&format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}}}}}}}
+exporters: {{otlp_grpc: {{endpoint: '{}', tls: {{insecure: true}}}}}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_grpc]}}}}
+",
+            sink.grpc()
+        ));
+        let receiver = collector.as_ref().map_or_else(|| sink.grpc(), |collector| collector.told("GRPC"));
+        let url = format!("grpc://{receiver}");
         let block = serde_json::json!({"enabled": true, "exporter_url": url});
         let flags = ["--tracing-exporter-url", &url];
         let stack = StackOptions::default().setting("tracing", block).router_arguments(&flags).start();
@@ -34,7 +49,7 @@ impl World {
         command.args(flags).env("OTEL_BSP_SCHEDULE_DELAY", "100");
         let mut host = Process::ours("host", command);
         host.wait_for_line("it has bound", PATIENCE, |line| line.contains("service bound").then_some(()));
-        Self { sink, exporter, stack, client, _host: host }
+        Self { sink, _collector: collector, url, exporter, stack, client, _host: host }
     }
 
     /// The spans, once the backend's connection is on the way from `root`, and the roles that have a part in it.
@@ -70,8 +85,7 @@ fn way_to(trace: &[Span], service: &str, name: &str) -> Vec<String> {
 #[test]
 fn a_dial_from_the_command_line_is_one_trace_over_every_role() {
     let world = World::start();
-    let exporter = format!("grpc://{}", world.sink.grpc());
-    let arguments = ["dial", "web", "-i", &world.client, "--trace", "--trace-exporter", &exporter];
+    let arguments = ["dial", "web", "-i", &world.client, "--trace", "--trace-exporter", &world.url];
     let command = world.stack.hesper(&Place::host(), arguments);
     let answer = run(command, "GET /metrics HTTP/1.0\r\n\r\n", PATIENCE).ok();
     assert!(answer.stdout.contains("node_"), "{}", answer.stdout);
@@ -96,12 +110,11 @@ fn a_dial_from_the_command_line_is_one_trace_over_every_role() {
 #[test]
 fn a_scrape_through_the_proxy_is_one_trace_over_every_role() {
     let world = World::start();
-    let (address, url) =
-        (SocketAddr::from(([127, 0, 0, 1], free_port())), format!("grpc://{}", world.sink.grpc()));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut command = world
         .stack
         .hesper(&Place::host(), ["tunnel", "run", "-i", &world.client, "--proxy", &address.to_string()]);
-    command.args(["--tracing-exporter-url", &url, "--tracing-sampling-rate-per-million", ALL]);
+    command.args(["--tracing-exporter-url", &world.url, "--tracing-sampling-rate-per-million", ALL]);
     command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
     let mut proxy = Process::ours("proxy", command);
     proxy.wait_for_line("it is ready", PATIENCE, |line| line.starts_with("ready ").then_some(()));
