@@ -185,7 +185,7 @@ mod tests {
             ("mesh.rule", "no policy"),
             ("error.type", "INVALID_SERVICE"),
             ("mesh.renewal", "Some(BoolValue(false))"),
-            ("hesper.key_sha256", "ab"),
+            ("mesh.key_sha256", "ab"),
         ];
         assert_eq!(told(&record), expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     }
