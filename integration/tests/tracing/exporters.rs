@@ -108,10 +108,9 @@ fn mutual_tls_by_both_protocols() {
     let receiver = |protocol: &str| format!("{protocol}: {{endpoint: '127.0.0.1:0', {tls}}}");
     let config = forwarding(&format!("{}, {}", receiver("grpc"), receiver("http")), &sink);
     let collector = Collector::new("collector", &config).start();
-    let urls = [
-        format!("https://{}", collector.told("otlp/http")),
-        format!("grpc://{}", collector.told("otlp/grpc")),
-    ];
+    // One port for both.
+    let at = collector.told("otlp");
+    let urls = [format!("https://{at}"), format!("grpc://{at}")];
     let text = |path: &Path| path.display().to_string();
     let (ca, certificate, key) = (text(&server.authority), text(&client.certificate), text(&client.key));
     let ours = [
