@@ -75,6 +75,11 @@ impl Arriving {
         self.ended
     }
 
+    /// Throws away what is still to come.
+    pub(crate) async fn discard(mut self) {
+        while let Some(Ok(_)) = self.incoming.frame().await {}
+    }
+
     /// Reads it to its end.
     pub(crate) async fn read(&mut self, intake: &mut impl Intake, lease: &mut Lease) -> Result<(), Refusal> {
         while let Some(frame) = self.incoming.frame().await {

@@ -38,6 +38,9 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 /// Requests that a peer reset before we took them, and those that we reset for its errors: more ends the connection (CVE-2023-44487, RUSTSEC-2024-0003).
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
+/// How long the rest of a request that was refused early is read and thrown away. Streams that are reset while data is on its way count as
+/// errors of the peer, and in overload its connection would end, with the requests on it that were taken.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How connections of a server are treated.
 #[derive(Clone, Debug)]
@@ -116,6 +119,10 @@ async fn answer(
     let mut body = Arriving::new(body);
     let response = service::answer(&core, &peer, &head, &mut body).await;
     busy.answered(!body.has_ended());
+    if head.version == http::Version::HTTP_2 && !body.has_ended() {
+        // As many as a connection may have streams.
+        tokio::spawn(timeout(LINGER, body.discard()));
+    }
     Ok(response)
 }
 
